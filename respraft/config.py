@@ -1,0 +1,482 @@
+"""The configuration of one node: every key with its unit, its default and the reason for it.
+
+`load` reads a TOML file into a frozen `Config`; attribute names are the file's own, so `[client] park_ms`
+is `config.client.park_ms`. The text under a key explains it; `conf/respraft.toml` says the same to the
+operator, and a test holds the two together.
+
+What is checked here: that each key is known, has the right type and lies in its range, and that keys which
+depend on each other agree. Every refusal is a `ConfigError` that names the file and the key, and says what
+would be right. What is not checked: whether a directory can be written, a port is free or a host name
+resolves. That is found out by using it.
+
+Sizes are bytes and times are milliseconds, unless the name ends otherwise.
+"""
+
+import dataclasses
+import difflib
+import ipaddress
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast, get_type_hints
+
+TICK_MS: Final = 10
+"""Real time of one tick of the Raft core, which counts nothing else. Below it lies the noise of a busy
+event loop, and a coarser tick would coarsen the time-outs."""
+
+KIB: Final = 1 << 10
+MIB: Final = 1 << 20
+GIB: Final = 1 << 30
+
+_DAY_MS: Final = 24 * 60 * 60 * 1000
+_PORT_MAX: Final = 65535
+_NODE_ID_MAX: Final = (1 << 31) - 1
+_CLUSTER_ID_CHARACTERS_MAX: Final = 64
+_MEMBERS_MAX: Final = 64
+_ELECTION_PER_HEARTBEAT_MIN: Final = 5
+_RANGE: Final = "range"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. Shown to the operator as it is."""
+
+
+def limit(default: int, low: int, high: int) -> int:
+    """Declare a whole-number key with its default and the range that makes sense, ends included."""
+    return field(default=default, metadata={_RANGE: (low, high)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """[node]: who this node is and where it keeps what it must not lose."""
+
+    id: int
+    """Number of this node in its cluster, from 1. Given once: a node that lost its disk gets a new one."""
+
+    data_dir: Path
+    """Directory of this node alone. A relative path counts from where the server is started."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.id <= _NODE_ID_MAX:
+            raise ConfigError(f"node.id is {self.id}; it must be between 1 and {_NODE_ID_MAX}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """[client]: the Redis port, and what one client may ask of this node."""
+
+    listen: str
+    """Address for Redis clients, host:port."""
+
+    max_clients: int = limit(10_000, 1, 1_000_000)
+    """Connections at a time, as in Redis; one more is told so and closed. Each needs a file descriptor."""
+
+    park_ms: int = limit(3000, 0, _DAY_MS)
+    """How long a command waits for a leader before it is refused, unexecuted, with CLUSTERDOWN. Several
+    elections fit in, so that clients see a pause and not an error. 0 refuses at once."""
+
+    request_timeout_ms: int = limit(5000, 10, _DAY_MS)
+    """How long a command that was handed over may take before the client is told TIMEOUT, outcome unknown.
+    Longer than `park_ms`, since giving up here costs the client its certainty."""
+
+    bulk_bytes_max: int = limit(64 * MIB, 1, GIB)
+    """Longest single argument: a key or a value."""
+
+    arguments_max: int = limit(1_048_576, 1, 1_048_576)
+    """Arguments of one command. Redis's own limit; memory grows as they arrive, not as announced."""
+
+    inline_bytes_max: int = limit(64 * KIB, 64, MIB)
+    """Longest line of an inline command or of a header. Redis's own limit."""
+
+    query_buffer_bytes_max: int = limit(128 * MIB, 65, 4 * GIB)
+    """Bytes of one client that may wait unparsed, thus also the size of one whole command. Room for the
+    longest argument and as much again."""
+
+    output_buffer_bytes_max: int = limit(64 * MIB, KIB, 4 * GIB)
+    """Replies that one client may leave unread before it is closed. A client that reads is never near it."""
+
+    in_flight_bytes_max: int = limit(64 * MIB, KIB, 4 * GIB)
+    """Writes of all clients that wait for their commit, past which client sockets are not read: the
+    pressure goes back to the senders."""
+
+    in_flight_bytes_hard_max: int = limit(256 * MIB, KIB, 16 * GIB)
+    """The same, past which commands that were already read are refused with BUSY."""
+
+    idle_timeout_s: int = limit(0, 0, 365 * 24 * 60 * 60)
+    """Seconds of silence after which a client is closed. 0, as in Redis: never."""
+
+    group_commands_max: int = limit(1024, 1, 65_536)
+    """Commands of one connection taken per turn of the event loop, so that a long pipeline does not keep
+    the others waiting."""
+
+    def __post_init__(self) -> None:
+        _check_ranges("client", self)
+        _check_address("client.listen", self.listen)
+        if self.query_buffer_bytes_max < self.bulk_bytes_max + self.inline_bytes_max:
+            raise ConfigError(
+                f"client.query_buffer_bytes_max is {self.query_buffer_bytes_max}; it must be at least "
+                f"client.bulk_bytes_max plus client.inline_bytes_max "
+                f"({self.bulk_bytes_max + self.inline_bytes_max}), or the longest argument could not be sent"
+            )
+        if self.in_flight_bytes_hard_max < self.in_flight_bytes_max:
+            raise ConfigError(
+                f"client.in_flight_bytes_hard_max is {self.in_flight_bytes_hard_max}; it must be at least "
+                f"client.in_flight_bytes_max ({self.in_flight_bytes_max}): reading pauses first, refusing is "
+                f"for what was read already"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerConfig:
+    """[peer]: the port on which the other nodes reach this one, and the links to them."""
+
+    listen: str
+    """Address for the other nodes, host:port."""
+
+    queue_bytes_max: int = limit(64 * MIB, 64 * KIB, 4 * GIB)
+    """Bytes that may wait on one link. Past it messages are dropped, which Raft makes good; an unreachable
+    peer must not cost memory without end."""
+
+    frame_bytes_max: int = limit(MIB, 2 * KIB, 64 * MIB)
+    """Longest frame that is accepted; a longer one closes the connection before its body is read."""
+
+    fragment_bytes: int = limit(256 * KIB, KIB, 32 * MIB)
+    """Messages longer than this travel in pieces of it, with heartbeats between them: at 1 Gbit/s a piece
+    takes 2 ms."""
+
+    message_bytes_max: int = limit(512 * MIB, KIB, 8 * GIB)
+    """Longest message put together from fragments. Must hold the largest batch."""
+
+    reconnect_ms_max: int = limit(1000, 10, 60_000)
+    """Longest pause between two attempts to reach a peer; the first ones follow faster."""
+
+    handshake_timeout_ms: int = limit(2000, 10, 60_000)
+    """A connection that has not said who it is by then is closed."""
+
+    def __post_init__(self) -> None:
+        _check_ranges("peer", self)
+        _check_address("peer.listen", self.listen)
+        if self.frame_bytes_max < 2 * self.fragment_bytes:
+            raise ConfigError(
+                f"peer.frame_bytes_max is {self.frame_bytes_max}; it must be at least twice "
+                f"peer.fragment_bytes ({self.fragment_bytes}), or a peer would refuse the fragments"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpConfig:
+    """[http]: metrics and health checks."""
+
+    listen: str
+    """Address for GET /metrics, /livez and /readyz, host:port."""
+
+    def __post_init__(self) -> None:
+        _check_address("http.listen", self.listen)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberConfig:
+    """One entry of `cluster.members`: a node, and where the others and its clients reach it."""
+
+    id: int
+    """The node's `node.id`."""
+
+    peer: str
+    """Address at which the other nodes reach its peer port, host:port."""
+
+    client: str
+    """Address at which Redis clients reach it, host:port; RAFT.LEADER tells clients this."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.id <= _NODE_ID_MAX:
+            raise ConfigError(f"a member's id is {self.id}; it must be between 1 and {_NODE_ID_MAX}")
+        _check_address(f"peer of member {self.id}", self.peer)
+        _check_address(f"client of member {self.id}", self.client)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterConfig:
+    """[cluster]: which cluster this is and who forms it. The same in every member's file."""
+
+    id: str
+    """Name of the cluster. Nodes of different clusters refuse each other."""
+
+    members: tuple[MemberConfig, ...] = ()
+    """The nodes that form the cluster the first time; later its own log knows better. Without a list the
+    node waits to be told."""
+
+    def __post_init__(self) -> None:
+        if (
+            not 1 <= len(self.id) <= _CLUSTER_ID_CHARACTERS_MAX
+            or not self.id.isascii()
+            or not _is_word(self.id)
+        ):
+            raise ConfigError(
+                f"cluster.id is {self.id!r}; it must be 1 to {_CLUSTER_ID_CHARACTERS_MAX} letters, digits, "
+                f"'-', '_' or '.'"
+            )
+        if len(self.members) > _MEMBERS_MAX:
+            raise ConfigError(
+                f"cluster.members lists {len(self.members)} nodes; at most {_MEMBERS_MAX} are sensible"
+            )
+        _check_distinct("cluster.members", "id", (str(member.id) for member in self.members))
+        addresses = [address for member in self.members for address in (member.peer, member.client)]
+        _check_distinct("cluster.members", "address", addresses)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaftConfig:
+    """[raft]: timing and size limits of the Raft core. The same on every node."""
+
+    heartbeat_ms: int = limit(100, TICK_MS, 60_000)
+    """Leader idle time before a heartbeat. A multiple of the tick, 10 ms."""
+
+    election_timeout_ms: int = limit(500, 5 * TICK_MS, 600_000)
+    """Least follower patience without a leader; the actual one is drawn anew from [n, 2n). Bounds the
+    pause when a leader hangs. A multiple of the tick, 10 ms."""
+
+    append_bytes_max: int = limit(MIB, 1, 256 * MIB)
+    """Payload bytes per append message. One larger entry still goes, alone."""
+
+    inflight_appends_max: int = limit(128, 1, 65_536)
+    """Appends sent to one follower and not yet answered: the depth of the pipeline."""
+
+    inflight_bytes_max: int = limit(16 * MIB, 1, 4 * GIB)
+    """The same in bytes, so that a slow follower does not grow the leader's memory."""
+
+    entry_cache_bytes: int = limit(16 * MIB, 0, 4 * GIB)
+    """Recent log entries kept in memory; what is sent to followers and applied is nearly always there."""
+
+    batch_commands_max: int = limit(4096, 1, 65_536)
+    """Commands per log entry. More of one turn go into the next entry."""
+
+    batch_bytes_max: int = limit(MIB, 1, 256 * MIB)
+    """Command bytes per log entry. One larger command still goes, alone."""
+
+    def __post_init__(self) -> None:
+        _check_ranges("raft", self)
+        for key, value in (
+            ("heartbeat_ms", self.heartbeat_ms),
+            ("election_timeout_ms", self.election_timeout_ms),
+        ):
+            if value % TICK_MS:
+                raise ConfigError(
+                    f"raft.{key} is {value}; it must be a multiple of {TICK_MS}, the tick of the Raft core"
+                )
+        least = _ELECTION_PER_HEARTBEAT_MIN * self.heartbeat_ms
+        if self.election_timeout_ms < least:
+            raise ConfigError(
+                f"raft.election_timeout_ms is {self.election_timeout_ms}; it must be at least "
+                f"{_ELECTION_PER_HEARTBEAT_MIN} times raft.heartbeat_ms, so {least} or more: a few lost "
+                f"heartbeats must not elect"
+            )
+
+    @property
+    def heartbeat_ticks(self) -> int:
+        """`heartbeat_ms` in ticks of the core."""
+        return self.heartbeat_ms // TICK_MS
+
+    @property
+    def election_ticks(self) -> int:
+        """`election_timeout_ms` in ticks of the core."""
+        return self.election_timeout_ms // TICK_MS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageConfig:
+    """[storage]: memory that RocksDB may use. Durability is no setting: it is always on."""
+
+    state_write_buffer_bytes: int = limit(64 * MIB, MIB, 4 * GIB)
+    """Changes to the keyspace held in memory before they go to a file. Larger means fewer, larger files
+    and a longer replay after a crash."""
+
+    block_cache_bytes: int = limit(64 * MIB, MIB, 1024 * GIB)
+    """Keyspace blocks kept in memory for reads. The one to raise on a machine with memory to spare."""
+
+    def __post_init__(self) -> None:
+        _check_ranges("storage", self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything one node is told at its start. Keys that depend on another section are checked here."""
+
+    node: NodeConfig
+    client: ClientConfig
+    peer: PeerConfig
+    http: HttpConfig
+    cluster: ClusterConfig
+    raft: RaftConfig = field(default_factory=RaftConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
+
+    def __post_init__(self) -> None:
+        listeners = {"client.listen": self.client.listen, "peer.listen": self.peer.listen}
+        listeners["http.listen"] = self.http.listen
+        _check_distinct(", ".join(listeners), "address", listeners.values())
+        member_ids = [member.id for member in self.cluster.members]
+        if member_ids and self.node.id not in member_ids:
+            raise ConfigError(
+                f"node.id is {self.node.id}, but cluster.members lists only "
+                f"{', '.join(map(str, sorted(member_ids)))}; add this node to the list, or correct node.id"
+            )
+        largest_batch = self.client.query_buffer_bytes_max + self.raft.batch_bytes_max
+        if self.peer.message_bytes_max < largest_batch + MIB:
+            raise ConfigError(
+                f"peer.message_bytes_max is {self.peer.message_bytes_max}; it must be at least "
+                f"{largest_batch + MIB}: client.query_buffer_bytes_max plus raft.batch_bytes_max plus 1 MiB, "
+                f"or the largest command could not be replicated"
+            )
+
+    def exposed_listeners(self) -> list[str]:
+        """The listening keys that other machines can reach, as `key = address`; empty on loopback."""
+        listeners = (("client", self.client.listen), ("peer", self.peer.listen), ("http", self.http.listen))
+        return [
+            f"{name}.listen = {text}" for name, text in listeners if not is_loopback(parse_address(text)[0])
+        ]
+
+
+SECTIONS: Final[Mapping[str, type[Any]]] = {
+    "node": NodeConfig,
+    "client": ClientConfig,
+    "peer": PeerConfig,
+    "http": HttpConfig,
+    "cluster": ClusterConfig,
+    "raft": RaftConfig,
+    "storage": StorageConfig,
+}
+"""Every section with the class that holds it, in the order of the file."""
+
+
+def load(path: Path) -> Config:
+    """Read the configuration file of one node.
+
+    Raises:
+        ConfigError: The file cannot be read or used; the text names file and key, and the remedy.
+    """
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text, as TOML must be: {error.reason}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def parse(text: str) -> Config:
+    """The configuration that `text`, a TOML document, describes. Raises ConfigError; names no file."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"is not valid TOML: {error}") from error
+    for name, table in document.items():
+        if name not in SECTIONS:
+            raise ConfigError(_unknown(name, SECTIONS))
+        if not isinstance(table, dict):
+            raise ConfigError(f"{name} must be a section: write [{name}] on a line of its own")
+    sections = {name: _table_of(name, kind, document.get(name, {})) for name, kind in SECTIONS.items()}
+    return Config(**sections)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Split `host:port`; an IPv6 host stands in brackets, which are not part of the result.
+
+    Raises:
+        ConfigError: It is no such address; the text says what one looks like.
+    """
+    host, separator, port_text = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if bracketed:
+        host = host[1:-1]
+    well_formed = separator and host and not host[0].isspace() and bracketed == (":" in host)
+    if not well_formed or any(character in "[]/ \t\r\n" for character in host):
+        raise ConfigError(f"{text!r} is no address; write host:port, such as 127.0.0.1:7001 or [::1]:7001")
+    if not (port_text.isascii() and port_text.isdigit() and 1 <= int(port_text[:6]) <= _PORT_MAX):
+        raise ConfigError(f"{text!r} has no usable port; it must be a number between 1 and {_PORT_MAX}")
+    return host, int(port_text)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`. Names are taken at their word; only localhost counts."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+_Table = TypeVar("_Table")
+
+
+def _table_of(name: str, kind: type[_Table], values: Mapping[str, Any]) -> _Table:
+    """Build the dataclass of one section (or one member) from its TOML table."""
+    fields = {each.name: each for each in dataclasses.fields(cast(Any, kind))}
+    hints = get_type_hints(kind)
+    arguments: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in fields:
+            raise ConfigError(_unknown_key(name, key, fields))
+        arguments[key] = _value_of(f"{name}.{key}", hints[key], value)
+    for key, each in fields.items():
+        required = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+        if required and key not in arguments:
+            raise ConfigError(f"{name}.{key} is missing; it has no default")
+    return kind(**arguments)
+
+
+def _value_of(key: str, kind: Any, value: Any) -> Any:
+    if kind is int:
+        if type(value) is not int:
+            raise ConfigError(f"{key} is {value!r}; it must be a whole number, without quotes")
+        return value
+    if kind in (str, Path):
+        if not isinstance(value, str) or not value:
+            raise ConfigError(f"{key} is {value!r}; it must be text in quotes")
+        return kind(value)
+    assert kind == tuple[MemberConfig, ...], f"{key} has a type that TOML values are not converted to"
+    if not isinstance(value, list) or not all(isinstance(member, dict) for member in value):
+        raise ConfigError(f'{key} must be a list of {{ id = 1, peer = "host:port", client = "host:port" }}')
+    return tuple(_table_of(f"{key}[{place}]", MemberConfig, member) for place, member in enumerate(value))
+
+
+def _unknown_key(section: str, key: str, known: Iterable[str]) -> str:
+    homes = [f"[{name}]" for name, kind in SECTIONS.items() if key in get_type_hints(kind)]
+    if homes:
+        return f"{section}.{key} is not known; {key} belongs under {' or '.join(homes)}"
+    return _unknown(f"{section}.{key}", [f"{section}.{each}" for each in known])
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    choices = list(known)
+    nearest = difflib.get_close_matches(name, choices, n=1)
+    if nearest:
+        return f"{name} is not known; did you mean {nearest[0]}?"
+    return f"{name} is not known; what can stand there: {', '.join(choices)}"
+
+
+def _check_ranges(section: str, table: Any) -> None:
+    for each in dataclasses.fields(table):
+        if _RANGE in each.metadata:
+            low, high = each.metadata[_RANGE]
+            value = getattr(table, each.name)
+            if not low <= value <= high:
+                raise ConfigError(f"{section}.{each.name} is {value}; it must be between {low} and {high}")
+
+
+def _check_address(key: str, text: str) -> None:
+    try:
+        parse_address(text)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from error
+
+
+def _check_distinct(where: str, what: str, values: Iterable[str]) -> None:
+    seen = set[str]()
+    for value in values:
+        if value in seen:
+            raise ConfigError(f"{where}: {what} {value} stands there twice; each must be different")
+        seen.add(value)
+
+
+def _is_word(text: str) -> bool:
+    return all(character.isalnum() or character in "-_." for character in text)
