@@ -1,0 +1,159 @@
+"""Elections: who loses patience, who asks for votes, and who gets them.
+
+    follower ──patience ends──> pre-candidate ──majority would vote──> candidate ──majority──> leader
+        ^                            │                                     │
+        └────── a leader is heard, the majority refuses, or a newer term ──┘
+
+A pre-vote asks whether an election would succeed and changes no term, so a node that can't win disturbs
+nobody. Whoever has heard a leader within the base election timeout refuses both kinds of votes, unless
+that leader itself wants to be replaced (`transfer`).
+
+What a vote rests on is on disk before it counts: a candidate's request leaves, and its own vote
+counts, once its new term is durable; so does another's vote once that one's disk has it.
+
+Raft paper: sections 5.2 and 5.4.1. Raft dissertation: sections 4.2.3 and 9.6.
+"""
+
+from respraft.raft import leader
+from respraft.raft.message import (
+    NOBODY,
+    NodeId,
+    PreVoteRequest,
+    PreVoteResponse,
+    VoteRequest,
+    VoteResponse,
+)
+from respraft.raft.ready import Role
+from respraft.raft.state import RaftState
+
+
+def tick(state: RaftState) -> None:
+    """A tick has passed on a node that doesn't lead."""
+    if state.ticks < state.election_tick:
+        return
+    if state.is_voter():
+        campaign(state)
+        return
+    # A learner, or a node without a configuration: nothing to do but to know that nobody leads.
+    state.leader = NOBODY
+    state.reset_election_timer()
+
+
+def campaign(state: RaftState, *, transfer: bool = False) -> None:
+    """Try to become leader, asking first whether it would succeed. Does nothing where it can't.
+
+    With `transfer` the present leader has asked for it: no pre-vote, and nobody protects that leader.
+    """
+    if state.role is Role.LEADER or not state.is_voter():
+        return
+    if transfer:
+        _stand(state, transfer=True)
+        return
+    state.role = Role.PRE_CANDIDATE
+    state.leader = NOBODY
+    state.ballots.clear()
+    state.reset_election_timer()
+    log = state.log
+    request = PreVoteRequest(state.node_id, state.term + 1, log.last_index, log.last_term)
+    for voter in _other_voters(state):
+        state.send(voter, request)
+    _count(state, state.node_id, granted=True)
+
+
+def own_vote_durable(state: RaftState) -> None:
+    """A write has completed on a candidate. If its vote for itself was in it, that vote counts now."""
+    if state.durable_term == state.term and state.durable_vote == state.node_id:
+        _count(state, state.node_id, granted=True)
+
+
+def on_pre_vote_request(state: RaftState, request: PreVoteRequest) -> None:
+    """Say whether a vote would be given. Changes nothing here, so nothing has to be durable.
+
+    The request's term is the one that the sender would campaign in; a refusal carries ours, so that
+    a sender who has fallen behind learns it.
+    """
+    granted = (
+        request.term > state.term
+        and not state.has_live_leader()
+        and state.log.is_up_to_date(request.last_index, request.last_term)
+    )
+    term = request.term if granted else state.term
+    state.send(request.sender, PreVoteResponse(state.node_id, term, granted))
+
+
+def on_pre_vote_response(state: RaftState, response: PreVoteResponse) -> None:
+    """Count it, if it belongs to the round under way."""
+    asked_term = state.term + 1
+    if state.role is Role.PRE_CANDIDATE and (not response.granted or response.term == asked_term):
+        _count(state, response.sender, granted=response.granted)
+
+
+def on_vote_request(state: RaftState, request: VoteRequest) -> None:
+    """Vote, once per term, for a candidate whose log has at least what this one has.
+
+    `node.step` has adopted a newer term already, and has ignored a request that a live leader outweighs.
+    """
+    assert request.term == state.term, "other terms are dealt with before"
+    free = state.vote == request.sender or (state.vote == NOBODY and state.leader == NOBODY)
+    granted = free and state.log.is_up_to_date(request.last_index, request.last_term)
+    response = VoteResponse(state.node_id, state.term, granted, state.clock.wall_ms)
+    if not granted:
+        state.send(request.sender, response)
+        return
+    if state.role is Role.PRE_CANDIDATE:
+        state.become_follower(state.term, NOBODY)
+    state.vote = request.sender
+    state.reset_election_timer()
+    state.send_durable(request.sender, response)
+
+
+def on_vote_response(state: RaftState, response: VoteResponse) -> None:
+    """Count it, if an election is still under way. Its term is the current one."""
+    if state.role is not Role.CANDIDATE:
+        return
+    if response.granted:
+        state.clock.hear(response.sender, response.wall_ms)
+    _count(state, response.sender, granted=response.granted)
+
+
+def refuse_older_vote(state: RaftState, request: VoteRequest) -> None:
+    """A candidate of an older term has to learn the current one."""
+    state.send(request.sender, VoteResponse(state.node_id, state.term, False, state.clock.wall_ms))
+
+
+def _stand(state: RaftState, *, transfer: bool) -> None:
+    """Enter a new term as its candidate."""
+    state.enter_term(state.term + 1, vote=state.node_id)
+    state.role = Role.CANDIDATE
+    state.leader = NOBODY
+    state.ballots.clear()
+    state.reset_election_timer()
+    state.clock.forget_voters()
+    log = state.log
+    request = VoteRequest(state.node_id, state.term, log.last_index, log.last_term, transfer)
+    for voter in _other_voters(state):
+        state.send_durable(voter, request)
+
+
+def _count(state: RaftState, voter: NodeId, *, granted: bool) -> None:
+    """Note one answer, and end the round when it is decided."""
+    configuration = state.configuration
+    assert configuration is not None, "only a voter campaigns, and it has a configuration"
+    ballots = state.ballots
+    ballots[voter] = granted
+    supporters = [each for each, yes in ballots.items() if yes]
+    possible = [each for each in configuration.voters() if ballots.get(each, True)]
+    if configuration.has_quorum(supporters):
+        if state.role is Role.PRE_CANDIDATE:
+            _stand(state, transfer=False)
+        else:
+            leader.become_leader(state)
+    elif not configuration.has_quorum(possible):
+        # Those who refused leave too few. Another has the better log, or a leader lives.
+        state.become_follower(state.term, NOBODY)
+
+
+def _other_voters(state: RaftState) -> list[NodeId]:
+    configuration = state.configuration
+    assert configuration is not None, "only a voter campaigns, and it has a configuration"
+    return [voter for voter in configuration.voters() if voter != state.node_id]

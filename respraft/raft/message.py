@@ -1,0 +1,163 @@
+"""What Raft nodes say to each other, and the entries that their logs hold.
+
+One kind of message is one class, and the class is the wire format: an array-like msgspec struct whose
+first element is its tag. `peer/` adds frames around it and knows nothing about the contents.
+
+Conventions that hold for every message:
+
+* `sender` is the node that built the message; the driver checks it against the link it came in on.
+* `term` is the sender's current term, save in `PreVoteRequest`, where it is the term the sender *would*
+  campaign in.
+* Indexes start at 1, so 0 always means "none".
+* Entries of one message are contiguous and in order.
+
+Raft paper: figure 2 (votes, appends); Raft dissertation: section 6.4 (read index), 9.6 (pre-vote).
+"""
+
+from typing import Final, TypeAlias
+
+import msgspec
+
+NodeId: TypeAlias = int  # Given once, never reused; 0 means "nobody".
+Term: TypeAlias = int  # Grows by elections only; 0 before the first election.
+Index: TypeAlias = int  # Log position, from 1; 0 means "before the first entry".
+
+NOBODY: Final = 0
+
+KIND_NORMAL: Final = 0
+"""The payload belongs to the replica; an empty one is the no-op of a new leader."""
+KIND_CONFIGURATION: Final = 1
+"""The payload is a `configuration.Configuration`; it counts from the moment it is appended."""
+
+
+class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One slot of the replicated log. Never changed after it is built."""
+
+    index: Index
+    term: Term
+    time_ms: int  # Log time, Unix epoch; never decreases from entry to entry.
+    kind: int  # KIND_NORMAL or KIND_CONFIGURATION.
+    payload: bytes
+
+
+class PreVoteRequest(msgspec.Struct, tag=1, array_like=True, frozen=True):
+    """Would you vote for me in `term`? Changes nothing at the receiver."""
+
+    sender: NodeId
+    term: Term  # The sender's current term + 1.
+    last_index: Index
+    last_term: Term
+
+
+class PreVoteResponse(msgspec.Struct, tag=2, array_like=True, frozen=True):
+    """A grant echoes the asked term; a refusal carries the receiver's own."""
+
+    sender: NodeId
+    term: Term
+    granted: bool
+
+
+class VoteRequest(msgspec.Struct, tag=3, array_like=True, frozen=True):
+    """Vote for me in `term`. With `transfer` the old leader asked for this election."""
+
+    sender: NodeId
+    term: Term
+    last_index: Index
+    last_term: Term
+    transfer: bool
+
+
+class VoteResponse(msgspec.Struct, tag=4, array_like=True, frozen=True):
+    """A grant is on disk before it is sent. `wall_ms` is the voter's wall clock, Unix epoch."""
+
+    sender: NodeId
+    term: Term
+    granted: bool
+    wall_ms: int
+
+
+class AppendRequest(msgspec.Struct, tag=5, array_like=True, frozen=True):
+    """Leader to follower: put `entries` right after `base_index`.
+
+    An empty `entries` is a probe, or a notice that `commit_index` has moved: it asks whether the base
+    matches, and tells.
+    """
+
+    sender: NodeId
+    term: Term
+    base_index: Index
+    base_term: Term
+    commit_index: Index
+    entries: list[Entry]  # Contiguous, first index is base_index + 1.
+
+
+class AppendResponse(msgspec.Struct, tag=6, array_like=True, frozen=True):
+    """Follower to leader: exactly one of `match_index` and `reject_index` says something.
+
+    Accepted (`reject_index` 0): the logs agree up to `match_index`, durably. Refused: retry with a base
+    at or below `hint_index`, whose entry here has `hint_term`.
+    """
+
+    sender: NodeId
+    term: Term
+    match_index: Index
+    reject_index: Index  # The base that was refused; 0 when accepted.
+    hint_index: Index
+    hint_term: Term
+
+
+class HeartbeatRequest(msgspec.Struct, tag=7, array_like=True, frozen=True):
+    """Leader to follower: I lead `term`. `round` is echoed; reads wait for a quorum of echoes.
+
+    `commit_index` is at most what the follower is known to hold, so no log check is needed.
+    `time_ms` is the leader's log clock, so that a successor can carry it on without a jump.
+    """
+
+    sender: NodeId
+    term: Term
+    commit_index: Index
+    round: int
+    time_ms: int
+
+
+class HeartbeatResponse(msgspec.Struct, tag=8, array_like=True, frozen=True):
+    """Echo of a heartbeat's round, with the follower's wall clock (Unix epoch) for the log clock."""
+
+    sender: NodeId
+    term: Term
+    round: int
+    wall_ms: int
+
+
+class ReadIndexRequest(msgspec.Struct, tag=9, array_like=True, frozen=True):
+    """Follower to leader: from which index on may I answer reads that arrived before this was sent?"""
+
+    sender: NodeId
+    term: Term
+    token: tuple[int, int]  # Start counter of the asking process, number of the request in it.
+
+
+class ReadIndexResponse(msgspec.Struct, tag=10, array_like=True, frozen=True):
+    """Leader to follower: reads under `token` may run once `index` is applied.
+
+    `index` 0 is a refusal (not the leader, or no longer): ask the leader of a newer term.
+    """
+
+    sender: NodeId
+    term: Term
+    token: tuple[int, int]
+    index: Index
+
+
+Message: TypeAlias = (
+    PreVoteRequest
+    | PreVoteResponse
+    | VoteRequest
+    | VoteResponse
+    | AppendRequest
+    | AppendResponse
+    | HeartbeatRequest
+    | HeartbeatResponse
+    | ReadIndexRequest
+    | ReadIndexResponse
+)

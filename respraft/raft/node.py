@@ -1,0 +1,250 @@
+"""One node of a Raft group, without I/O: what goes in, and what has to be done about it.
+
+In: `step(message)`, `tick()`, `propose(payload)`, `read_index(token)`, `persisted(number)`, `applied(index)`,
+`peer_unreachable(peer)`, `campaign()`, and the clock, which is observed from outside. Out: `take_ready()`,
+whose contract is `ready.py`. Nothing else has an effect on the world, and nothing here blocks, reads a clock
+or draws randomness of its own: the same calls give the same answers.
+
+Not thread-safe; one owner calls everything. An assertion that fails is a bug in this package or a broken
+contract, and the process must stop: whatever it would say next can't be trusted.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from respraft.raft import election, follower, leader
+from respraft.raft.configuration import Configuration
+from respraft.raft.message import (
+    KIND_CONFIGURATION,
+    NOBODY,
+    AppendRequest,
+    AppendResponse,
+    Entry,
+    HeartbeatRequest,
+    HeartbeatResponse,
+    Index,
+    Message,
+    NodeId,
+    PreVoteRequest,
+    PreVoteResponse,
+    ReadIndexRequest,
+    ReadIndexResponse,
+    VoteRequest,
+    VoteResponse,
+)
+from respraft.raft.ready import AlreadyStarted, NotLeader, PeerStatus, RaftStatus, Ready, Role
+from respraft.raft.state import RaftState
+
+COMMITTED_BYTES_MAX: Final = 4 << 20
+"""Payload bytes in one `Ready.committed`. One larger entry still goes, alone."""
+
+
+class RaftNode(RaftState):
+    """What a driver calls. Readable besides: role, term, leader, configuration, commit_index, last_index.
+
+    To start a node again, build it from the durable log and hard state, with a `RaftLog` that is told what
+    the machine has applied, and with the configuration *as of that applied index* (None: none yet). Newer
+    ones are found in the log.
+    """
+
+    # Inputs
+
+    def tick(self) -> None:
+        """One tick has passed. Give what has come from peers before this, not after."""
+        self.ticks += 1
+        if self.role is Role.LEADER:
+            leader.tick(self)
+        else:
+            election.tick(self)
+
+    def step(self, message: Message) -> None:
+        """Take one message of a peer. The driver has checked that it is `message.sender`'s."""
+        if message.term != self.term and not _is_hypothetical(message):
+            if message.term < self.term:
+                self._answer_older_term(message)
+                return
+            if not self._adopt_term(message):
+                return
+        _HANDLERS[type(message)](self, message)
+
+    def propose(self, payload: bytes) -> Index:
+        """Append an entry, on the leader. Returns its index; it counts once it comes back committed.
+
+        It may be lost with the leadership, and another one committed at that index.
+
+        Raises:
+            NotLeader: Nothing was appended.
+        """
+        if self.role is not Role.LEADER:
+            raise NotLeader
+        return leader.append(self, payload)
+
+    def read_index(self, token: object) -> None:
+        """Ask from which index on a read that came just now may run; a `Ready` will hold the answer.
+
+        Raises:
+            NotLeader: Ask the leader, by `ReadIndexRequest`.
+        """
+        if self.role is not Role.LEADER:
+            raise NotLeader
+        self.reads.add(NOBODY, token)
+
+    def persisted(self, number: int) -> None:
+        """Write `number` is durable. Its messages may leave, save those of an older term than ours."""
+        self.end_write(number)
+        if self.role is Role.LEADER:
+            leader.advance_commit(self)
+        elif self.role is Role.CANDIDATE:
+            election.own_vote_durable(self)
+
+    def applied(self, index: Index) -> None:
+        """The machine has applied everything up to `index`."""
+        self.log.applied_to(index)
+
+    def peer_unreachable(self, peer: NodeId) -> None:
+        """The link to a peer has ended. Messages that were sent on it may be lost."""
+        leader.peer_unreachable(self, peer)
+
+    def campaign(self, *, transfer: bool = False) -> None:
+        """Try to become leader now. Does nothing on a leader, and on a node without a vote.
+
+        With `transfer` the present leader has asked for it, so no voter protects that one.
+        """
+        election.campaign(self, transfer=transfer)
+
+    def bootstrap(self, configuration: Configuration) -> None:
+        """Found a cluster: write its first configuration as entry 1, term 1, of this node's empty log.
+
+        It is for the caller to make sure that only one node of the cluster ever does so. The entry's time
+        is 0, since nobody has agreed on one yet. Call `campaign()` to go on without waiting for the timer.
+
+        Raises:
+            AlreadyStarted: The log isn't empty, or this node has been in an election.
+        """
+        if self.last_index or self.term:
+            raise AlreadyStarted(f"term {self.term}, last index {self.last_index}")
+        self.enter_term(1, NOBODY)
+        self.append(Entry(1, 1, 0, KIND_CONFIGURATION, configuration.encode()))
+
+    # Outputs
+
+    def take_ready(self, *, write_allowed: bool) -> Ready:
+        """Everything that is to be done now. Call it once at the end of each turn; see `ready.py`.
+
+        Args:
+            write_allowed: False keeps `Ready.write` None, while the disk is busy with another one's
+                write. This node's own one in flight is known here and need not be named.
+        """
+        more = self.role is Role.LEADER and leader.prepare_output(self)
+        write = self.begin_write() if write_allowed and self.write_in_flight is None else None
+        self.release_durable()
+        committed = self.log.take_committed(COMMITTED_BYTES_MAX)
+        ready = Ready(
+            self.messages,
+            write,
+            committed,
+            self.reads_confirmed,
+            self.reads_refused,
+            more or self.log.has_committed(),
+        )
+        self.messages = []
+        self.reads_confirmed = []
+        self.reads_refused = []
+        return ready
+
+    def status(self) -> RaftStatus:
+        """A snapshot of this node."""
+        log = self.log
+        peers = tuple(
+            PeerStatus(
+                peer_id,
+                peer.match_index,
+                peer.next_index,
+                peer.probing,
+                len(peer.inflight),
+                self.ticks - peer.heard_tick,
+            )
+            for peer_id, peer in self.peers.items()
+        )
+        return RaftStatus(
+            id=self.node_id,
+            role=self.role,
+            term=self.term,
+            vote=self.vote,
+            leader=self.leader,
+            first_index=log.first_index,
+            last_index=log.last_index,
+            last_term=log.last_term,
+            stable_index=log.stable_index,
+            commit_index=log.commit_index,
+            applied_index=log.applied_index,
+            configuration=self.configuration,
+            peers=peers,
+            reads_waiting=len(self.reads),
+            clock_skew_ms=self.clock.skew_ms,
+        )
+
+    def check_invariants(self) -> None:
+        """Assert what must hold between two calls. For tests: it looks at the whole cached log."""
+        self.log.check_invariants()
+        assert self.log.last_term <= self.term, "the log holds entries of a term not reached"
+        assert self.durable_term <= self.term, "a term was written that was never entered"
+        assert (self.role is Role.LEADER) == (self.leader == self.node_id)
+        assert (self.role is Role.LEADER) == self.clock.leading
+        if self.role in (Role.CANDIDATE, Role.LEADER):
+            assert self.vote == self.node_id, "who stands votes for itself"
+        if self.role is not Role.LEADER:
+            assert not self.peers and not len(self.reads), "only a leader serves"
+            return
+        assert self.durable_term == self.term, "a leader's term is on disk"
+        for peer in self.peers.values():
+            assert peer.match_index < peer.next_index <= self.last_index + 1
+            assert peer.match_index <= self.last_index
+            assert peer.inflight_bytes == sum(size for _, size in peer.inflight)
+            assert not (peer.probing and peer.inflight), "a probe is no stream"
+
+    # Other terms
+
+    def _adopt_term(self, message: Message) -> bool:
+        """A newer term: follow into it. Returns False where the message is to be ignored altogether."""
+        if isinstance(message, VoteRequest) and not message.transfer and self.has_live_leader():
+            return False
+        leads = isinstance(message, AppendRequest | HeartbeatRequest)
+        self.become_follower(message.term, message.sender if leads else NOBODY)
+        return True
+
+    def _answer_older_term(self, message: Message) -> None:
+        """An older term: its leader or candidate has to learn ours; an answer to ourselves is too late."""
+        if isinstance(message, AppendRequest):
+            follower.refuse_older_append(self, message)
+        elif isinstance(message, HeartbeatRequest):
+            follower.refuse_older_heartbeat(self, message)
+        elif isinstance(message, VoteRequest):
+            election.refuse_older_vote(self, message)
+        elif isinstance(message, ReadIndexRequest):
+            self.answer_read(message.sender, message.token, 0)
+
+
+def _is_hypothetical(message: Message) -> bool:
+    """Whether its term is one that a pre-candidate would enter, and nobody has."""
+    if isinstance(message, PreVoteRequest):
+        return True
+    return isinstance(message, PreVoteResponse) and message.granted
+
+
+def _on_read_index_response(state: RaftState, response: ReadIndexResponse) -> None:
+    """The driver made the request and takes the answer; only its term concerns the core."""
+
+
+_HANDLERS: Final[dict[type, Callable[[RaftState, Any], None]]] = {
+    PreVoteRequest: election.on_pre_vote_request,
+    PreVoteResponse: election.on_pre_vote_response,
+    VoteRequest: election.on_vote_request,
+    VoteResponse: election.on_vote_response,
+    AppendRequest: follower.on_append,
+    AppendResponse: leader.on_append_response,
+    HeartbeatRequest: follower.on_heartbeat,
+    HeartbeatResponse: leader.on_heartbeat_response,
+    ReadIndexRequest: leader.on_read_index_request,
+    ReadIndexResponse: _on_read_index_response,
+}

@@ -1,0 +1,104 @@
+"""What a leader knows of one peer's log, and what it may send there next.
+
+A peer is in one of two states:
+
+* **probing**: where the logs agree is not known. One append at a time; its answer settles it, or names
+  a better place to try.
+* **streaming**: everything sent is expected to fit. Appends follow each other without waiting for
+  answers, as far as the window (appends and bytes in flight) allows. A refusal means that something was
+  lost, and leads back to probing.
+
+A node that doesn't answer is sent nothing but heartbeats: its first answer to one is what lets a probe
+that went unanswered be repeated. The window bounds what a slow peer costs: entries that wait for it stay in
+the log, once, and are not copied into queues.
+"""
+
+from collections import deque
+
+from respraft.raft.message import Index
+
+
+class Progress:
+    """One peer as its leader sees it. Dies with the leadership."""
+
+    __slots__ = (
+        "acked_round",
+        "check_due",
+        "heard_tick",
+        "inflight",
+        "inflight_bytes",
+        "match_index",
+        "next_index",
+        "paused",
+        "probing",
+        "sent_tick",
+        "told_commit",
+    )
+
+    def __init__(self, next_index: Index, tick: int) -> None:
+        self.match_index: Index = 0  # The logs agree up to here, and the peer has it on disk.
+        self.next_index = next_index  # First entry of the next append; always above match_index.
+        self.probing = True
+        self.paused = False  # Probing: a probe is out and not answered.
+        self.check_due = False  # Streaming: answers stand out for long; ask whether the log still fits.
+        self.inflight: deque[tuple[Index, int]] = deque()  # Last index and bytes of each unanswered append.
+        self.inflight_bytes = 0
+        self.sent_tick = tick  # When the last append left.
+        self.heard_tick = tick  # When anything came; a new leader gives everyone one election timeout.
+        self.acked_round = 0  # Highest heartbeat round that came back.
+        self.told_commit: Index = 0  # Highest commit index it was told along with an append.
+
+    def sent(self, last_index: Index, size: int, tick: int) -> None:
+        """An append that ends with `last_index` is on its way; one without entries ends with its base.
+
+        While streaming, each append lies behind all those before it, so that it also asks whether they came.
+        """
+        self.sent_tick = tick
+        self.check_due = False
+        if self.probing:
+            self.paused = True
+        elif last_index >= self.next_index:
+            self.next_index = last_index + 1
+            self.inflight.append((last_index, size))
+            self.inflight_bytes += size
+
+    def accepted(self, match_index: Index) -> bool:
+        """The peer has everything up to `match_index` on disk. Returns whether that is news."""
+        news = match_index > self.match_index
+        if news:
+            self.match_index = match_index
+        inflight = self.inflight
+        while inflight and inflight[0][0] <= match_index:
+            self.inflight_bytes -= inflight.popleft()[1]
+        if self.probing:
+            self.probing = self.paused = False
+            self.next_index = self.match_index + 1
+        elif self.next_index <= self.match_index:
+            self.next_index = self.match_index + 1
+        return news
+
+    def refused(self, reject_index: Index, retry_index: Index) -> None:
+        """The peer has not what was assumed at `reject_index`; `retry_index` is the best next guess.
+
+        A late refusal of an older append says nothing about what is out now and changes nothing.
+        """
+        if reject_index <= self.match_index or (self.probing and reject_index != self.next_index - 1):
+            return
+        self.probe(max(self.match_index, min(retry_index, reject_index - 1)) + 1)
+
+    def probe(self, next_index: Index) -> None:
+        """Stop streaming; find out where the logs agree, starting before `next_index`."""
+        self.next_index = next_index
+        self.probing = True
+        self.paused = self.check_due = False
+        self.inflight.clear()
+        self.inflight_bytes = 0
+
+    def answered_heartbeat(self, tick: int, patience_ticks: int) -> None:
+        """The peer lives. If an append stands out for longer than `patience_ticks`, it may be lost."""
+        if tick - self.sent_tick < patience_ticks:
+            return
+        if self.probing:
+            self.paused = False
+        elif self.inflight:
+            self.check_due = True

@@ -1,0 +1,115 @@
+"""The contract between the core and whoever drives it, stated once.
+
+The driver feeds a `RaftNode` (`node.py`) with messages, ticks and proposals and then calls
+`take_ready()`. What a `Ready` asks for, and in which order:
+
+1. **Send `messages` at once.** They rest on nothing that is not on disk already.
+2. **Write `write`, if there is one, as one atomic synced write**: hard state, removal of everything at
+   or above the first entry, and the entries. Meanwhile go on: step, tick, propose, take the next `Ready`.
+   At most one write is in flight; what gathers meanwhile is the next one.
+3. **When it is durable**, call `persisted(write.number)`, then send `write.messages`, leaving out those
+   whose term is no longer the node's. Never before: each of them is a promise about what is on disk.
+4. **Apply `committed`**, in order. Each entry is handed out once in a process's life, and only when it is
+   both committed and durable here, so that flushed <= applied <= durable holds. Call `applied()`.
+5. **Run `reads`** once the machine has applied their index; ask again for `reads_refused`.
+6. With `more`, call `take_ready()` again without waiting for input: a bound cut this one short.
+
+Nothing in a `Ready` belongs to the core any more once it is handed out, and nobody changes it.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+from respraft.raft.configuration import Configuration
+from respraft.raft.message import Entry, Index, Message, NodeId, Term
+
+
+class NotLeader(Exception):
+    """Only a leader can do that, and this node is none. Nothing was appended or queued."""
+
+
+class AlreadyStarted(Exception):
+    """A cluster can't be formed here: this node has a log, or has taken part in an election."""
+
+
+class Role(StrEnum):
+    """What a node is in its current term."""
+
+    FOLLOWER = "follower"
+    PRE_CANDIDATE = "pre-candidate"  # Asks whether an election would succeed; its term is unchanged.
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+class HardState(msgspec.Struct, array_like=True, frozen=True):
+    """What must survive a crash besides the log."""
+
+    term: Term = 0
+    vote: NodeId = 0  # Whom this node voted for in `term`; 0: nobody yet.
+    commit: Index = 0  # A lower bound, written along with other things; it never causes a write.
+
+
+@dataclass(frozen=True, slots=True)
+class LogWrite:
+    """One synced write. Atomic: after a crash all of it is there, or none."""
+
+    number: int
+    """1, 2, ... in one process's life; `persisted()` names it."""
+    hard_state: HardState
+    entries: list[Entry]
+    """Contiguous. They replace everything at or above `entries[0].index`; empty: the log stays."""
+    messages: list[tuple[NodeId, Message]]
+    """To be sent once this is durable, save those of an older term by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What is to be done now; see the module's docstring for the order."""
+
+    messages: list[tuple[NodeId, Message]]
+    write: LogWrite | None
+    committed: list[Entry]
+    reads: list[tuple[object, Index]]
+    """Tokens of `read_index()` and the index that must be applied before the read runs."""
+    reads_refused: list[object]
+    """Tokens whose leadership was lost before it was proven. Nothing is known; ask again."""
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """What a leader knows of one other member."""
+
+    id: NodeId
+    match_index: Index
+    next_index: Index
+    probing: bool
+    """Its log is being compared; entries stream only once a common point is found."""
+    in_flight: int
+    """Appends sent and not answered."""
+    heard_ticks_ago: int
+
+
+@dataclass(frozen=True, slots=True)
+class RaftStatus:
+    """A snapshot of one node for people, metrics and tests. Changes nothing, holds no live object."""
+
+    id: NodeId
+    role: Role
+    term: Term
+    vote: NodeId
+    leader: NodeId
+    first_index: Index
+    last_index: Index
+    last_term: Term
+    stable_index: Index
+    commit_index: Index
+    applied_index: Index
+    configuration: Configuration | None
+    peers: tuple[PeerStatus, ...]
+    """Sorted by id; empty unless leading."""
+    reads_waiting: int
+    clock_skew_ms: int
+    """Largest distance of a voter's wall clock from the median; known to a leader only, else 0."""
