@@ -1,0 +1,226 @@
+"""How the Raft log is laid out in a key-value database, and what a sound one looks like.
+
+    key                            value
+    "e" | group u32 | index u64    crc32 u32 | crc32 of the record before u32 | MessagePack of the Entry
+    "h" | group u32                first and last index, last term, term, vote, commit, as u64 | crc32 u32
+    "i"                            MessagePack of FORMAT and the NodeIdentity's fields | crc32 u32
+    "w"                            write counter u64 | crc32 u32
+
+Numbers are big-endian, so that keys sort by index. The group is 0 until there are several Raft groups in
+one process; the write counter counts the writes of the whole store. Heads sort *behind* entries on purpose: a
+file of RocksDB then reaches from its first entry to the end and overlaps only the last of the older
+files, not all of them, when it is compacted.
+
+Each record names its predecessor's checksum. Where a piece of the middle was lost or is an older version,
+indexes may still be contiguous and terms in order; the chain is not. The record at the first index has
+nobody to vouch for it: what it names was cut off, or was never there (0).
+
+Room that is left: a cut moves the head's first index; the name of the current state directory and the
+snapshot marker are keys of their own, in the same write.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+import msgspec
+
+from respraft.raft.message import Entry, Index, Term
+from respraft.raft.ready import HardState
+from respraft.storage.interface import NodeIdentity
+
+FORMAT: Final = 1
+"""Of everything above. A directory with a higher one was written by a newer respraft."""
+
+GROUP: Final = 0
+
+KEY_HEAD: Final = b"h" + GROUP.to_bytes(4, "big")
+KEY_IDENTITY: Final = b"i"
+KEY_COUNTER: Final = b"w"
+_ENTRY_PREFIX: Final = b"e" + GROUP.to_bytes(4, "big")
+
+_LINK: Final = struct.Struct(">II")
+_CRC: Final = struct.Struct(">I")
+_HEAD: Final = struct.Struct(">6Q")
+_COUNTER: Final = struct.Struct(">Q")
+
+_encode_entry: Final = msgspec.msgpack.Encoder().encode
+_decode_entry: Final = msgspec.msgpack.Decoder(Entry).decode
+_decode_identity: Final = msgspec.msgpack.Decoder(tuple[int, int, str, int, int]).decode
+
+
+class RecordDamaged(Exception):
+    """A record, or the order of records, is not what was written. The text says what and where."""
+
+    def __init__(self, text: str, *, key: bytes) -> None:
+        super().__init__(text)
+        self.key = key
+
+
+class UnknownFormat(Exception):
+    """The log was written by a newer respraft."""
+
+
+class Head(NamedTuple):
+    """Where the log begins and ends, and the hard state. Changed as a whole, with every append."""
+
+    first_index: Index = 1
+    last_index: Index = 0  # first_index - 1 in an empty log.
+    last_term: Term = 0
+    term: Term = 0
+    vote: int = 0
+    commit: Index = 0
+
+    def hard_state(self) -> HardState:
+        """The part that belongs to the core."""
+        return HardState(self.term, self.vote, self.commit)
+
+
+class Found(NamedTuple):
+    """What a log holds besides its entries."""
+
+    head: Head
+    counter: int
+    identity: NodeIdentity | None  # None: the very first start was cut short.
+
+
+def entry_key(index: Index) -> bytes:
+    """The key of the entry at `index`."""
+    return _ENTRY_PREFIX + index.to_bytes(8, "big")
+
+
+def encode_entry(entry: Entry, previous_crc: int) -> tuple[bytes, int]:
+    """The record of an entry, and its checksum, which the next record names."""
+    body = _encode_entry(entry)
+    crc = zlib.crc32(body, zlib.crc32(_CRC.pack(previous_crc)))
+    return _LINK.pack(crc, previous_crc) + body, crc
+
+
+def decode_entry(record: bytes, index: Index) -> Entry:
+    """The entry that must be at `index`. Raises RecordDamaged and nothing else."""
+    view = memoryview(record)
+    if len(record) < _LINK.size or zlib.crc32(view[_CRC.size :]) != _CRC.unpack_from(record)[0]:
+        raise RecordDamaged(f"the checksum of entry {index} is wrong", key=entry_key(index))
+    try:
+        entry = _decode_entry(view[_LINK.size :])
+    except msgspec.DecodeError as error:
+        raise RecordDamaged(f"entry {index} cannot be decoded: {error}", key=entry_key(index)) from error
+    if entry.index != index:
+        raise RecordDamaged(f"entry {index} is missing, {entry.index} in its place", key=entry_key(index))
+    return entry
+
+
+def record_crc(record: bytes) -> int:
+    """The checksum that the record behind this one names."""
+    crc: int = _CRC.unpack_from(record)[0]
+    return crc
+
+
+def encode_head(head: Head) -> bytes:
+    """The value of a head."""
+    return _seal(_HEAD.pack(*head))
+
+
+def decode_head(value: bytes) -> Head:
+    """The head that `encode_head` wrote. Raises RecordDamaged."""
+    return Head(*_HEAD.unpack(_unseal(value, KEY_HEAD, _HEAD.size)))
+
+
+def encode_counter(counter: int) -> bytes:
+    """The value of the write counter."""
+    return _seal(_COUNTER.pack(counter))
+
+
+def decode_counter(value: bytes) -> int:
+    """The write counter. Raises RecordDamaged."""
+    counter: int = _COUNTER.unpack(_unseal(value, KEY_COUNTER, _COUNTER.size))[0]
+    return counter
+
+
+def encode_identity(identity: NodeIdentity) -> bytes:
+    """The value of the identity."""
+    return _seal(_encode_entry((FORMAT, *msgspec.structs.astuple(identity))))
+
+
+def decode_identity(value: bytes) -> NodeIdentity:
+    """The identity. Raises RecordDamaged, or UnknownFormat."""
+    body = _unseal(value, KEY_IDENTITY)
+    try:
+        version, *fields = _decode_identity(body)
+    except msgspec.DecodeError as error:
+        raise UnknownFormat(f"its identity record has another shape than format {FORMAT}: {error}") from error
+    if version != FORMAT:
+        raise UnknownFormat(f"it has format {version}, and this respraft knows format {FORMAT}")
+    return msgspec.convert(fields, NodeIdentity)
+
+
+def next_head(head: Head, hard_state: HardState, entries: list[Entry]) -> Head:
+    """The head after an append. Asserts what the core must keep to: a breach here is never written."""
+    assert hard_state.term >= head.term, f"term goes back from {head.term} to {hard_state.term}"
+    assert hard_state.term > head.term or head.vote in (0, hard_state.vote), "a vote was taken back"
+    last_index, last_term = head.last_index, head.last_term
+    if entries:
+        expected = entries[0].index
+        assert head.first_index <= expected <= last_index + 1, f"a gap: {expected} behind {last_index}"
+        assert expected > head.commit, f"entry {expected} is committed and cannot be replaced"
+        for entry in entries:
+            assert entry.index == expected, f"a gap: {entry.index} where {expected} is next"
+            expected += 1
+        last_index, last_term = entries[-1].index, entries[-1].term
+    assert last_term <= hard_state.term, f"an entry of term {last_term} in term {hard_state.term}"
+    assert hard_state.commit <= last_index, f"commit index {hard_state.commit} is past {last_index}"
+    return Head(head.first_index, last_index, last_term, hard_state.term, hard_state.vote, hard_state.commit)
+
+
+def check_entries(head: Head, records: Iterable[bytes]) -> int:
+    """Hold a whole log to its head, and return the checksum of the last record (0 in an empty log).
+
+    Args:
+        head: What must be there.
+        records: The records from the first index on. May end early or go on behind the last one; what is
+            missing is the caller's to find.
+
+    Raises:
+        RecordDamaged: A record is wrong, is missing, or does not follow the one before it.
+    """
+    first, index, term, crc = head.first_index, head.first_index, 0, 0
+    last = head.last_index
+    for record in records:
+        if index > last:
+            break
+        entry = decode_entry(record, index)
+        link_crc, previous_crc = _LINK.unpack_from(record)
+        if entry.term < term:
+            raise RecordDamaged(f"terms fall from {term} to {entry.term} at {index}", key=entry_key(index))
+        if previous_crc != crc and index > first:
+            raise RecordDamaged(f"entry {index} does not follow {index - 1}", key=entry_key(index))
+        term, crc = entry.term, link_crc
+        index += 1
+    if index <= last:
+        raise RecordDamaged(f"entry {index} is missing; the log should reach to {last}", key=entry_key(index))
+    _check_head(head, term)
+    return crc
+
+
+def _check_head(head: Head, last_term: Term) -> None:
+    """The head against itself and the last entry found."""
+    if last_term != head.last_term or last_term > head.term or head.commit > head.last_index:
+        raise RecordDamaged(
+            f"the last entry, {head.last_index} of term {last_term}, does not fit what is noted about it: "
+            f"last term {head.last_term}, current term {head.term}, commit index {head.commit}",
+            key=KEY_HEAD,
+        )
+
+
+def _seal(body: bytes) -> bytes:
+    return body + _CRC.pack(zlib.crc32(body))
+
+
+def _unseal(value: bytes, key: bytes, size: int | None = None) -> bytes:
+    body = value[: -_CRC.size]
+    if len(value) < _CRC.size or _CRC.unpack_from(value, len(body))[0] != zlib.crc32(body):
+        raise RecordDamaged(f"the checksum of record {key.decode('latin-1')[0]!r} is wrong", key=key)
+    if size is not None and len(body) != size:
+        raise RecordDamaged(f"record {key.decode('latin-1')[0]!r} has the wrong length", key=key)
+    return body

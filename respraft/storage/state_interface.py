@@ -1,0 +1,50 @@
+"""The state store: an ordered map from bytes to bytes that changes in atomic steps.
+
+It is durable only as far as its last flush. That is enough: the Raft log is its write-ahead log, and what a
+crash takes away the log brings back. A write is there whole or not at all after a crash, and never without
+those before it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+
+class StateStore(Protocol):
+    """Home of the keyspace. One owner, one thread, save for `flush`.
+
+    Implementations name this class as a base, so that a missing method is a type error where it is missing.
+    Every method raises StorageFailed when the disk or the database gave out: the process must stop.
+    """
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of a key."""
+        ...
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """Return the value of each key, in order. Cheaper than that many `get`."""
+        ...
+
+    def iterate(self, low: bytes, high: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield keys and values with low <= key < high in byte order, as of this call."""
+        ...
+
+    def keys(self, low: bytes, high: bytes) -> Iterator[bytes]:
+        """Yield the keys alone: large values are not read."""
+        ...
+
+    def write(self, puts: Mapping[bytes, bytes | None], cleared: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        """Change the map in one atomic step, at once readable.
+
+        Args:
+            puts: New values; None deletes.
+            cleared: Ranges (low, past the end) that are emptied before the puts are made.
+        """
+        ...
+
+    def flush(self) -> None:
+        """Make every write that had returned when this was called survive a crash. Any thread may call."""
+        ...
+
+    def close(self) -> None:
+        """Flush and let go of the files. Nothing may be called afterwards."""
+        ...
