@@ -1,0 +1,295 @@
+"""The Redis keyspace as the machine of a replica (`replica/machine.py` says what a machine promises).
+
+A run is what `apply` and `expire` did since the last `commit`. It lives in the overlays, one a database,
+and becomes readable and crash-safe as one write of the store, together with the replica's own values.
+
+A command that raises changes nothing: what it wrote is undone from a journal. ReplyError is its reply. Any
+other exception is a mistake of ours, and because it is the same one on every node it becomes an error
+reply too. Not so an exception that says something about this node alone (disk, memory, stack): it
+propagates, and the node stops before the run is committed.
+
+The figures to hold are 4 us a SET and 3 us a GET, so the records of a batch are fetched in one go, loops
+keep to local variables, and a plain GET is answered without its function.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from itertools import repeat
+from typing import Final
+
+from respraft.commands.context import READ_WORK_MAX, WRITE_WORK_MAX, Context, DeadlineAhead
+from respraft.commands.overlay import NEVER, Overlay
+from respraft.commands.record import DATABASES, META, STRING, VALUE_AT
+from respraft.commands.spec import ONE_KEY, CommandFunction, CommandSpec, keys_of
+from respraft.resp.errors import ReplyError, unknown_command, wrong_arity
+from respraft.resp.replies import Reply
+from respraft.storage.interface import StorageFailed
+from respraft.storage.state_interface import StateStore
+
+PLACE_BITS: Final = 20
+"""Bits of a revision for the place of a command in its entry; the log index is above them."""
+
+EXPIRE_KEYS_MAX: Final = 200
+"""Keys that `expire` removes at most, about 1 ms of work for each entry."""
+
+VIEW_BYTES_MAX: Final = 32 << 20
+"""Memory for recent records over all databases: 100,000 keys of 100 bytes, together with their overhead."""
+
+FORGET_KEYS: Final = 1024
+"""Keys that the views forget in one step when they are too large."""
+
+_NODE_FAILED: Final = (StorageFailed, OSError, MemoryError, RecursionError)
+"""Exceptions that another node need not have had: no reply may rest on them."""
+
+_END: Final = b"\xff"
+"""Past the last store key."""
+
+
+class KeyspaceMachine:
+    """All databases of the keyspace, in one store."""
+
+    def __init__(
+        self,
+        store: StateStore,
+        *,
+        lookup: Callable[[bytes], CommandSpec | None],
+        rng: random.Random | None = None,
+        view_bytes_max: int = VIEW_BYTES_MAX,
+    ) -> None:
+        """Start from what the store holds.
+
+        Args:
+            store: Owned by the machine from now on, save for closing it.
+            lookup: The command table. Names come as clients spelled them.
+            rng: Randomness for reads (RANDOMKEY); writes draw from the log.
+            view_bytes_max: Memory for recent records.
+        """
+        self._store = store
+        self._lookup = lookup
+        self._rng = random.Random() if rng is None else rng
+        self._view_bytes_max = view_bytes_max
+        self._overlays = self._fresh_overlays()
+        self._context = Context(self._overlays, self._rng)
+        self._uncommitted = False
+        get = lookup(b"GET")
+        self._get = None if get is None else get.function
+
+    def apply(
+        self,
+        index: int,
+        time_ms: int,
+        commands: Sequence[list[bytes]],
+        databases: Sequence[int],
+        reads: Sequence[tuple[int, int, list[bytes]]],
+    ) -> list[Reply]:
+        """Run one committed batch, and the reads that belong into it; return the replies in that order."""
+        assert len(commands) < 1 << PLACE_BITS
+        self._uncommitted = True
+        context = self._context
+        context.now_ms = context.log_time_ms = time_ms
+        functions = self._prepare(self._overlays, commands, databases)
+        read_functions = self._prepare(
+            self._overlays, [args for _, _, args in reads], [database for _, database, _ in reads]
+        )
+        revision = index << PLACE_BITS
+        replies: list[Reply] = []
+        done = 0
+        for (position, database, args), function in zip(reads, read_functions, strict=True):
+            self._run_writes(revision, functions, commands, databases, done, position, replies)
+            context.use(database)
+            replies.append(self._run_read(context, function, args))
+            done = position
+        self._run_writes(revision, functions, commands, databases, done, len(commands), replies)
+        return replies
+
+    def expire(self, index: int, time_ms: int) -> int:
+        """Remove keys whose deadline the log's time has reached, up to EXPIRE_KEYS_MAX."""
+        removed = 0
+        for overlay in self._overlays:
+            if overlay.first_deadline <= time_ms and removed < EXPIRE_KEYS_MAX:
+                self._uncommitted = True
+                removed += overlay.expire(time_ms, EXPIRE_KEYS_MAX - removed)
+        return removed
+
+    def commit(self, meta: Mapping[bytes, bytes]) -> None:
+        """Write the run and `meta` in one atomic write."""
+        puts: dict[bytes, bytes | None] = {}
+        cleared: list[tuple[bytes, bytes]] = []
+        for overlay in self._overlays:
+            if overlay.pending or overlay.hidden:
+                overlay.drain(puts, cleared)
+        for name, value in meta.items():
+            puts[META + name] = value
+        self._store.write(puts, cleared)
+        self._uncommitted = False
+        self._trim()
+
+    def meta(self, key: bytes) -> bytes | None:
+        """Return what the last `commit` that named `key` stored under it."""
+        return self._store.get(META + key)
+
+    def read(
+        self, commands: Sequence[tuple[int, list[bytes]]], log_time_ms: int, now_ms: int
+    ) -> list[Reply] | None:
+        """Answer reads from the committed state; None when a key is due that the log's time has not reached.
+
+        They run on the event loop, one after the other, each with a bounded amount of work.
+        """
+        context = self._context
+        if self._uncommitted:  # Look past the run: its writes are in the views.
+            context = Context(self._fresh_overlays(), self._rng)
+        context.now_ms = now_ms
+        context.log_time_ms = log_time_ms
+        functions = self._prepare(
+            context.overlays, [args for _, args in commands], [database for database, _ in commands]
+        )
+        try:
+            return self._run_reads(context, functions, commands)
+        except DeadlineAhead:
+            return None
+        finally:
+            if not self._uncommitted:
+                self._trim()
+
+    def next_deadline(self) -> int | None:
+        """Return the earliest deadline in the keyspace: may be too early, never too late."""
+        first = min([overlay.first_deadline for overlay in self._overlays])
+        return None if first == NEVER else first
+
+    def sizes(self) -> dict[int, int]:
+        """Return the number of keys in each database that is not empty, as DBSIZE counts them."""
+        return {
+            number: overlay.count for number, overlay in enumerate(self._overlays) if overlay.count
+        }
+
+    def flush(self) -> None:
+        """Make everything committed survive a crash. May be called from another thread."""
+        self._store.flush()
+
+    def digest(self) -> bytes:
+        """Return a hash over all that is committed, in the order of the store's keys."""
+        digest = blake2b(digest_size=16)
+        for key, value in self._store.iterate(b"", _END):
+            digest.update(b"%d %d " % (len(key), len(value)))
+            digest.update(key)
+            digest.update(value)
+        return digest.digest()
+
+    def _fresh_overlays(self) -> list[Overlay]:
+        return [Overlay(self._store, number) for number in range(DATABASES)]
+
+    def _prepare(
+        self, overlays: Sequence[Overlay], commands: Sequence[list[bytes]], databases: Sequence[int]
+    ) -> list[CommandFunction]:
+        """Find the function of each command, and fetch the records that all of them will ask for."""
+        lookup = self._lookup
+        functions: list[CommandFunction] = []
+        wanted: dict[int, list[bytes]] = {0: []}
+        keys = wanted[0]
+        for place, args in enumerate(commands):
+            spec = lookup(args[0])
+            if spec is None or spec.function is None:
+                functions.append(_unknown)
+                continue
+            # The origin checked that; a payload that it got wrong must not stop every node.
+            if not spec.words_min <= len(args) <= spec.words_max:
+                functions.append(_malformed)
+                continue
+            functions.append(spec.function)
+            if databases:
+                keys = wanted.setdefault(databases[place], [])
+            if spec.keys is ONE_KEY:
+                keys.append(args[1])
+            else:
+                keys.extend(keys_of(spec, args))
+        for database, keys in wanted.items():
+            overlays[database].prefetch(keys)
+        return functions
+
+    def _run_writes(
+        self,
+        revision: int,
+        functions: Sequence[CommandFunction],
+        commands: Sequence[list[bytes]],
+        databases: Sequence[int],
+        start: int,
+        end: int,
+        replies: list[Reply],
+    ) -> None:
+        """Run commands[start:end]. `revision` is that of place 0."""
+        context = self._context
+        journal = context.journal
+        revision += start
+        aims = databases[start:end] or repeat(0)
+        for function, args, database in zip(functions[start:end], commands[start:end], aims, strict=False):
+            if database != context.database:
+                context.use(database)
+            context.revision = revision
+            context.work_left = WRITE_WORK_MAX
+            revision += 1
+            try:
+                replies.append(function(context, args))
+                journal.clear()
+            except _NODE_FAILED:
+                raise
+            except Exception as error:
+                context.undo()
+                replies.append(_refusal(error))
+
+    def _run_reads(
+        self,
+        context: Context,
+        functions: Sequence[CommandFunction],
+        commands: Sequence[tuple[int, list[bytes]]],
+    ) -> list[Reply]:
+        get = self._get
+        replies: list[Reply] = []
+        context.use(0)
+        view = context.overlay.view
+        for (database, args), function in zip(commands, functions, strict=True):
+            if database != context.database:
+                context.use(database)
+                view = context.overlay.view
+            if function is get and len(args) == 2:
+                stored = view[args[1]]
+                if stored is None:
+                    replies.append(None)
+                    continue
+                if stored[0] == STRING:  # Neither another type nor a deadline.
+                    replies.append(stored[VALUE_AT:])
+                    continue
+            replies.append(self._run_read(context, function, args))
+        return replies
+
+    def _run_read(self, context: Context, function: CommandFunction, args: list[bytes]) -> Reply:
+        context.revision = 0
+        context.work_left = READ_WORK_MAX
+        try:
+            reply = function(context, args)
+        except (DeadlineAhead, *_NODE_FAILED):
+            raise
+        except Exception as error:
+            reply = _refusal(error)
+        assert not context.journal, "a read wrote"
+        return reply
+
+    def _trim(self) -> None:
+        overlays = self._overlays
+        while sum([overlay.view_bytes for overlay in overlays]) > self._view_bytes_max:
+            max(overlays, key=lambda overlay: overlay.view_bytes).forget(FORGET_KEYS)
+
+
+def _unknown(context: Context, args: list[bytes]) -> Reply:
+    raise unknown_command(args[0], args[1:])
+
+
+def _malformed(context: Context, args: list[bytes]) -> Reply:
+    raise wrong_arity(args[0].decode("utf-8", "surrogateescape").lower())
+
+
+def _refusal(error: Exception) -> ReplyError:
+    """Return the reply for a command that raised: the same text on every node."""
+    if isinstance(error, ReplyError):
+        return error
+    return ReplyError("ERR", f"internal error ({type(error).__name__}); nothing was changed")
