@@ -1,0 +1,17 @@
+"""One replica: the Raft core joined to a machine, and the path of every command between them.
+
+    clients ──> origin ──> (leader's) admission ──> raft log ──> apply ──> answers
+                  │                                                ▲
+                  └────────── barrier (reads alone) ───────────────┘
+
+* `batch`      what one turn's commands become, and the log payload that carries them
+* `session`    which batches apply: exactly once, whatever was sent again
+* `origin`     this node as the source of batches: numbering, handing over, sending again, giving up
+* `admission`  the leader's side of that: only the next sequence of a session is appended
+* `barrier`    reads without a log entry: proof of leadership first, then the local state
+* `formation`  how a configured set of empty nodes becomes one cluster, once
+* `replica`    the order of all this within a turn
+
+Nothing here does I/O, reads a clock or draws randomness: the driver (`server/`) and the simulator bring
+all three in, and carry out what `Replica.take_output` says.
+"""

@@ -1,0 +1,90 @@
+"""The machine: what a replica applies committed batches to.
+
+The Redis keyspace (`commands/machine.py`) is the machine that respraft ships; the replica knows only this
+Protocol, so that the consensus side can carry another one.
+
+What a machine promises:
+
+* **Determinism.** The replies and the state after `apply` depend on the arguments and on the state
+  before, and on nothing else: no clock, no randomness of its own, no set iteration, no address.
+* **Atomic runs.** What `apply` did since the last `commit` becomes readable and crash-safe as one piece
+  together with the `meta` values, or not at all. Durability itself is the Raft log's; the machine may be
+  as old as its last `flush` after a crash, but never half of a run.
+* **A command that fails changes nothing** and is an error reply, on every node alike. A storage error is
+  not a reply: it propagates and stops the node.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+Command: TypeAlias = list[bytes]
+"""A command's name and arguments, as the client sent them."""
+AttachedRead: TypeAlias = tuple[int, int, Command]
+"""Position, database, command: run just before the write at that position of the batch."""
+DatabaseCommand: TypeAlias = tuple[int, Command]
+"""Database number and command."""
+Reply: TypeAlias = Any
+"""A reply as `resp/replies.py` defines it; opaque to the replica."""
+
+
+class Machine(Protocol):
+    """The state that a replica keeps. One owner, one thread, save for `flush`."""
+
+    def apply(
+        self,
+        index: int,
+        time_ms: int,
+        commands: Sequence[Command],
+        databases: Sequence[int],
+        reads: Sequence[AttachedRead],
+    ) -> list[Reply]:
+        """Run one committed batch.
+
+        Args:
+            index: The entry's log index; revisions are built from it.
+            time_ms: The entry's log time, which is *now* for every command in it.
+            commands: The writes, in order, decoded from the committed payload.
+            databases: The database of each command; empty when all of them are 0.
+            reads: Reads of this node's own clients, sorted by position; position `len(commands)` is
+                behind all writes. Other nodes pass none, and the state is the same.
+
+        Returns:
+            The replies of writes and reads, merged in the order in which they ran.
+        """
+        ...
+
+    def expire(self, index: int, time_ms: int) -> int:
+        """Remove a bounded number of keys whose deadline the log's time has reached; return how many.
+
+        Called once for every applied entry, behind its commands.
+        """
+        ...
+
+    def commit(self, meta: Mapping[bytes, bytes]) -> None:
+        """Write everything applied since the last commit, and `meta`, in one atomic write."""
+        ...
+
+    def meta(self, key: bytes) -> bytes | None:
+        """Return what the last `commit` that named `key` stored under it."""
+        ...
+
+    def read(self, commands: Sequence[DatabaseCommand], log_time_ms: int, now_ms: int) -> list[Reply] | None:
+        """Answer reads from the committed state, at `now_ms`.
+
+        Returns:
+            The replies; or None when a key that was touched has `log_time_ms` < deadline <= `now_ms`.
+            Such reads must be run at a log entry instead, so that no two nodes disagree on the key.
+        """
+        ...
+
+    def next_deadline(self) -> int | None:
+        """Return the earliest deadline in the state (Unix ms): may be too early, never too late."""
+        ...
+
+    def flush(self) -> None:
+        """Make everything committed survive a crash. May be called from another thread."""
+        ...
+
+    def digest(self) -> bytes:
+        """Return a hash of the whole committed state, for tests and the simulator."""
+        ...

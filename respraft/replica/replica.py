@@ -1,0 +1,392 @@
+"""The replica: the core, the machine and the clients' batches, in one order.
+
+One *turn* is: inputs in any order (`receive`, `submit_*`, `persisted`, `tick`, link events), then one
+`take_output`, which
+
+1. hands this node's gathered batches to the leader, and asks for a read barrier if reads wait,
+2. takes what the core has ready,
+3. applies what is committed and locally durable, in one atomic write of the machine,
+4. answers: own batches from the results of their committed payloads, reads whose barrier has been reached.
+
+The driver sends `Output.messages` at once, starts `Output.write` on the disk thread, sends
+the write's own messages when it reports completion through `persisted`, and delivers `Output.answers`.
+
+What this module promises:
+
+* An answer is given only after the entry was committed, durable here and applied.
+* Nothing is applied twice, whatever was sent again (`session.py`).
+* A read is answered only from a state that includes everything acknowledged before it arrived.
+"""
+
+import logging
+from typing import Final, cast
+
+from respraft.config import Config
+from respraft.raft.message import Entry, Index, Message, NodeId, ReadIndexRequest, ReadIndexResponse, Term
+from respraft.raft.node import RaftNode
+from respraft.raft.ready import Role
+from respraft.replica.admission import Admission
+from respraft.replica.applier import Applier
+from respraft.replica.barrier import ReadBarrier, ReadGroup
+from respraft.replica.batch import TIME_PAYLOAD, Answer, Client, Refusal
+from respraft.replica.formation import Formation, PeerIdentity, check_peer
+from respraft.replica.machine import Command, Machine
+from respraft.replica.message import ForwardRefusal, ForwardRequest
+from respraft.replica.origin import Origin
+from respraft.replica.status import (
+    Identity,
+    Outgoing,
+    Output,
+    ReplicaCounters,
+    ReplicaMessage,
+    ReplicaStatus,
+    Samples,
+)
+
+TIME_ENTRY_MS: Final = 100.0
+"""A due deadline is given a time entry at most this often, unless entries come anyway."""
+
+LOADING_ENTRIES: Final = 5_000
+"""A restarted node further than this behind its known commit says -LOADING rather than let clients wait."""
+
+_log: Final = logging.getLogger("respraft.replica")
+
+
+class Replica:
+    """One replica of the state. Not thread-safe; every call is made by its driver."""
+
+    def __init__(self, *, identity: Identity, config: Config, core: RaftNode, machine: Machine) -> None:
+        """Join a core and a machine that were both brought up from the same data directory.
+
+        Args:
+            identity: Which life of which node this is.
+            config: This node's configuration.
+            core: At the log and hard state of the data directory, told the machine's applied index.
+            machine: As of its last flush; the core hands out the entries behind it again.
+        """
+        self.identity = identity
+        self.counters = ReplicaCounters()
+        self.samples = Samples([], [], [])
+        self._config = config
+        self._core = core
+        self._machine = machine
+        self._now_ms = 0.0  # Monotonic.
+        self._wall_ms = 0
+        self._messages: list[Outgoing] = []
+        self._answers: list[Answer] = []
+        self._again = False
+        self._write_in_flight = 0  # Its number; 0: none.
+        self._durable_messages: list[tuple[NodeId, Message]] = []  # Of the write in flight.
+        self._admission: tuple[Term, Admission] | None = None
+        self._time_entry_ms = 0.0
+        self._refused: str | None = None
+        self._origin = Origin(
+            identity.node_id,
+            identity.nonce,
+            client=config.client,
+            raft=config.raft,
+            deliver=self._deliver,
+        )
+        self._applier = Applier(
+            node_id=identity.node_id, machine=machine, origin=self._origin, counters=self.counters
+        )
+        self._loading = core.commit_index - self._applier.index > LOADING_ENTRIES
+        self._barrier = ReadBarrier(client=config.client, raft=config.raft)
+        self._formation = (
+            Formation(identity.node_id, identity.incarnation, config.cluster.members)
+            if core.configuration is None
+            else None
+        )
+
+    # -- Inputs --------------------------------------------------------------------------------------
+
+    def observe(self, monotonic_ms: float, wall_ms: int) -> None:
+        """Take the driver's clocks; once at the start of each turn."""
+        self._now_ms = monotonic_ms
+        self._wall_ms = wall_ms
+        self._core.clock.observe(monotonic_ms, wall_ms)
+
+    def tick(self) -> None:
+        """One `TICK_MS` has passed. Peer input that came before must have been given already."""
+        self._core.tick()
+        self._answers += self._origin.tick(self._now_ms)
+        self._answers += self._barrier.tick(self._now_ms)
+
+    def submit(
+        self,
+        client: Client,
+        writes: list[Command],
+        reads: list[tuple[int, Command]],
+        database: int,
+        size: int,
+    ) -> Refusal | None:
+        """Take a client's group that holds a write; see `Origin.submit`."""
+        return self._closed() or self._origin.submit(client, writes, reads, database, size, self._now_ms)
+
+    def submit_reads(
+        self, client: Client, commands: list[Command], database: int, size: int
+    ) -> Refusal | None:
+        """Take a client's group that only reads. It has nothing else in flight."""
+        refusal = self._closed()
+        if refusal is None:
+            self._barrier.submit(ReadGroup(client, database, commands, size, self._now_ms))
+        return refusal
+
+    def receive(self, sender: NodeId, incarnation: int, message: ReplicaMessage) -> None:
+        """Take a message that came over a link whose handshake named `sender` and `incarnation`."""
+        configuration = self._core.configuration
+        if configuration is not None:
+            member = configuration.member(sender)
+            if member is None or member.incarnation != incarnation:
+                return  # A node that lost its promises, or is no member: `check_peer` told it so.
+        if isinstance(message, ForwardRequest):
+            self._on_forward(message)
+        elif isinstance(message, ForwardRefusal):
+            self._on_forward_refusal(message)
+        else:
+            self._core.step(message)
+            if isinstance(message, ReadIndexResponse):
+                self._on_read_index(message)
+
+    def persisted(self, number: int) -> list[Outgoing]:
+        """Write `number` is durable. Return those of its messages that may still be sent."""
+        assert number == self._write_in_flight, "writes complete one at a time, in order"
+        self._write_in_flight = 0
+        self._core.persisted(number)
+        term = self._core.term
+        return [(to, message) for to, message in self._durable_messages if message.term == term]
+
+    def link_up(self, peer: PeerIdentity) -> None:
+        """This node's link to `peer` has come up."""
+        if self._formation is not None:
+            self._formation.link_up(peer)
+        self._origin.link_restored(peer.node_id)
+
+    def link_down(self, peer: NodeId) -> None:
+        """This node's link to `peer` has ended: what was sent last may be lost."""
+        if self._formation is not None:
+            self._formation.link_down(peer)
+        self._core.peer_unreachable(peer)
+
+    def refused(self, text: str) -> None:
+        """A peer that knows the cluster refused this node's life. Only a node without a past is affected."""
+        if self._core.configuration is None and self._refused != text:
+            self._refused = text
+            self._answers += self._origin.refuse_waiting(Refusal.NO_CLUSTER)
+            self._answers += self._barrier.refuse_all(Refusal.NO_CLUSTER)
+
+    def check_peer(self, peer: PeerIdentity) -> str | None:
+        """Return why a link with `peer` must not be, as a text for its operator; None if it is welcome."""
+        return check_peer(
+            self._core.configuration, {member.id for member in self._config.cluster.members}, peer
+        )
+
+    # -- Output --------------------------------------------------------------------------------------
+
+    def take_output(self) -> Output:
+        """End the turn: move everything as far as it goes and say what the driver must do."""
+        core = self._core
+        self._again = False
+        if self._formation is not None:
+            self._form()
+        self._refresh_admission()
+        self._append_time()
+        self._origin.flush(core.leader, core.term, self._now_ms)
+        self._ask_barrier()
+        ready = core.take_ready(write_allowed=not self._write_in_flight)
+        for number, index in ready.reads:
+            self._confirm(cast(int, number), index)
+        for number in ready.reads_refused:
+            self._confirm(cast(int, number), 0)
+        if ready.committed:
+            self._apply(ready.committed)
+        self._answer_reads()
+        self._again = self._again or ready.more
+        if ready.write is not None:
+            self._write_in_flight = ready.write.number
+            self._durable_messages = ready.write.messages
+        output = Output(ready.messages + self._messages, ready.write, self._answers, self._again)
+        self._messages = []
+        self._answers = []
+        return output
+
+    def take_samples(self) -> Samples:
+        """Return the samples so far and begin anew."""
+        samples, self.samples = self.samples, Samples([], [], [])
+        return samples
+
+    @property
+    def leader(self) -> NodeId:
+        """The leader as this node knows it; NOBODY for none."""
+        return self._core.leader
+
+    @property
+    def log_time_ms(self) -> int:
+        """Stamp of the last applied entry; 0 before the first."""
+        return self._applier.log_time_ms
+
+    @property
+    def congested(self) -> bool:
+        """Whether client sockets should not be read for now."""
+        return self._origin.congested
+
+    def status(self) -> ReplicaStatus:
+        """Return a snapshot."""
+        return ReplicaStatus(
+            raft=self._core.status(),
+            applied_index=self._applier.index,
+            applied_term=self._applier.term,
+            log_time_ms=self._applier.log_time_ms,
+            session=self._origin.session,
+            outstanding=self._origin.outstanding,
+            refused_total=self._origin.refused_total,
+            lost_total=self._origin.lost_total,
+            in_flight_bytes=self._origin.in_flight_bytes,
+            reads_waiting=self._barrier.waiting,
+            skew_ms=self._core.clock.skew_ms,
+            loading=self._loading,
+            refused=self._refused,
+        )
+
+    # -- Steps of a turn -----------------------------------------------------------------------------
+
+    def _closed(self) -> Refusal | None:
+        """Why no command can be taken at all, if so."""
+        if self._loading:
+            return Refusal.LOADING
+        if self._core.configuration is None and (self._refused or not self._config.cluster.members):
+            return Refusal.NO_CLUSTER
+        return None
+
+    def _form(self) -> None:
+        if self._core.configuration is not None:
+            self._formation = None  # Another node's first configuration has arrived.
+            self._refused = None
+            return
+        assert self._formation is not None, "called only while the cluster has not formed here"
+        configuration = self._formation.configuration()
+        if configuration is not None:
+            _log.info("all %d members are here and empty: forming the cluster", len(configuration.members))
+            self._core.bootstrap(configuration)
+            self._core.campaign()
+
+    def _refresh_admission(self) -> None:
+        """Keep a table of the sessions for the term that this node leads, and none otherwise."""
+        core = self._core
+        if core.role is not Role.LEADER:
+            self._admission = None
+        elif self._admission is None or self._admission[0] != core.term:
+            tail = core.log.iterate(self._applier.index + 1)
+            self._admission = (core.term, Admission(self._applier.sessions, tail))
+
+    def _append_time(self) -> None:
+        """On a leader with nothing else to append: let the log's time reach a due deadline.
+
+        An entry that is on its way already carries a stamp, and the next look will tell whether it was
+        enough.
+        """
+        core = self._core
+        deadline = self._machine.next_deadline()
+        if deadline is None or self._admission is None or core.last_index > self._applier.index:
+            return
+        if deadline > core.clock.now_ms():
+            return
+        # With keys left that were due at the last stamp already, only the bound on one entry held them up.
+        if deadline <= self._applier.log_time_ms or self._now_ms - self._time_entry_ms >= TIME_ENTRY_MS:
+            self._time_entry_ms = self._now_ms
+            self.counters.time_entries += 1
+            core.propose(TIME_PAYLOAD)
+
+    def _deliver(self, session: Index, payloads: list[bytes]) -> None:
+        core = self._core
+        if self._admission is not None:
+            answer = self._admission[1].append(payloads, session, core.propose)
+            if answer is not None:
+                self._origin.refused(self.identity.node_id, core.term, session, *answer)
+            return
+        self.counters.forwards_sent += len(payloads)
+        request = ForwardRequest(self.identity.node_id, core.term, session, payloads)
+        self._messages.append((core.leader, request))
+
+    def _on_forward(self, request: ForwardRequest) -> None:
+        core = self._core
+        self.counters.forwards_received += len(request.payloads)
+        self._refresh_admission()
+        if self._admission is None:
+            answer: tuple[int, int] | None = (0, 0)
+        else:
+            answer = self._admission[1].append(request.payloads, request.session, core.propose)
+        if answer is not None:
+            refusal = ForwardRefusal(self.identity.node_id, core.term, request.session, *answer)
+            self._messages.append((request.sender, refusal))
+
+    def _on_forward_refusal(self, refusal: ForwardRefusal) -> None:
+        self.counters.forwards_refused += 1
+        self._origin.refused(refusal.sender, refusal.term, refusal.session, refusal.offered, refusal.expected)
+
+    def _ask_barrier(self) -> None:
+        core = self._core
+        number = self._barrier.ask(core.leader, core.term, self._now_ms)
+        if number is None:
+            return
+        self.counters.barriers_asked += 1
+        if core.role is Role.LEADER:
+            core.read_index(number)
+        else:
+            token = (self.identity.start_counter, number)
+            self._messages.append((core.leader, ReadIndexRequest(self.identity.node_id, core.term, token)))
+
+    def _on_read_index(self, response: ReadIndexResponse) -> None:
+        start_counter, number = response.token
+        if start_counter == self.identity.start_counter:
+            self._confirm(number, response.index)
+
+    def _confirm(self, number: int, index: Index) -> None:
+        waited_ms = self._barrier.confirmed(number, index, self._now_ms)
+        if waited_ms is not None:
+            self.samples.barrier_ms.append(waited_ms)
+
+    # -- Answering -----------------------------------------------------------------------------------
+
+    def _apply(self, entries: list[Entry]) -> None:
+        applier = self._applier
+        session = self._origin.session
+        self._answers += applier.apply(entries, self._now_ms, self.samples)
+        self._core.applied(applier.index)
+        if self._origin.session != session:
+            self._again = True  # What has waited for a session can go.
+        if self._loading and self._core.commit_index - applier.index <= LOADING_ENTRIES:
+            self._loading = False
+
+    def _answer_reads(self) -> None:
+        groups = self._barrier.due(self._applier.index)
+        if not groups:
+            return
+        commands = [pair for group in groups for pair in group.database_commands()]
+        now_ms = max(self._applier.log_time_ms, self._wall_ms)
+        replies = self._machine.read(commands, self._applier.log_time_ms, now_ms)
+        if replies is None:
+            self._answer_one_by_one(groups, now_ms)
+            return
+        self.counters.reads_answered += len(replies)
+        start = 0
+        for group in groups:
+            count = len(group.commands)
+            self._answers.append(Answer(group.client, count, replies[start : start + count]))
+            start += count
+
+    def _answer_one_by_one(self, groups: list[ReadGroup], now_ms: int) -> None:
+        """Some key is due by our clock and not by the log's: only its readers take a log entry."""
+        for group in groups:
+            replies = self._machine.read(group.database_commands(), self._applier.log_time_ms, now_ms)
+            count = len(group.commands)
+            if replies is not None:
+                self.counters.reads_answered += count
+                self._answers.append(Answer(group.client, count, replies))
+                continue
+            self.counters.reads_at_entry += count
+            reads = [(0, command) for command in group.commands]
+            refusal = self._origin.submit(group.client, [], reads, group.database, group.size, self._now_ms)
+            if refusal is not None:
+                self._answers.append(group.refuse(refusal))
+            self._again = True

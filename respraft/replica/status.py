@@ -1,0 +1,72 @@
+"""What a replica is told at its start, says at the end of a turn, and shows of itself."""
+
+import msgspec
+
+from respraft.raft.message import Index, Message, NodeId, Term
+from respraft.raft.ready import LogWrite, RaftStatus
+from respraft.replica.batch import Answer
+from respraft.replica.message import ForwardRefusal, ForwardRequest
+
+ReplicaMessage = Message | ForwardRequest | ForwardRefusal
+Outgoing = tuple[NodeId, ReplicaMessage]
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Which life of which node this is."""
+
+    node_id: NodeId
+    incarnation: int  # Of the data directory.
+    start_counter: int  # Of the process in that directory.
+    nonce: int  # Names this process's session.
+
+
+class Output(msgspec.Struct):
+    """What a turn asks of the driver."""
+
+    messages: list[Outgoing]  # Send now.
+    write: LogWrite | None  # Start now; none is in flight.
+    answers: list[Answer]
+    again: bool  # Something is left to do that needs no further input: take another turn soon.
+
+
+class ReplicaCounters(msgspec.Struct):
+    """Totals since the start, for metrics."""
+
+    batches_applied: int = 0
+    commands_applied: int = 0
+    own_batches: int = 0
+    own_commands: int = 0  # Writes of this node's clients that were applied.
+    batches_skipped: int = 0
+    forwards_sent: int = 0
+    forwards_received: int = 0
+    forwards_refused: int = 0
+    barriers_asked: int = 0
+    reads_answered: int = 0
+    reads_at_entry: int = 0  # Reads that took a log entry because a key was due.
+    time_entries: int = 0
+
+
+class Samples(msgspec.Struct):
+    """What histograms are made of, since the driver last took it; times in ms of the driver's clock."""
+
+    batch_ms: list[float]  # From the oldest command of each own batch to its answer.
+    batch_commands: list[int]  # Writes in each of them.
+    barrier_ms: list[float]  # From asking for each read barrier to its confirmation.
+
+
+class ReplicaStatus(msgspec.Struct, frozen=True):
+    """A replica at one moment."""
+
+    raft: RaftStatus
+    applied_index: Index
+    applied_term: Term
+    log_time_ms: int  # Stamp of the last applied entry.
+    session: Index  # 0: none is open yet.
+    outstanding: int  # Own batches handed over and not applied.
+    refused_total: int  # Own batches that were never handed over.
+    lost_total: int  # Own batches whose outcome their clients were told is unknown.
+    in_flight_bytes: int
+    reads_waiting: int
+    skew_ms: float  # Largest distance of a known clock from the median.
+    loading: bool
+    refused: str | None  # Why the cluster does not know this node, if it said so.

@@ -1,0 +1,308 @@
+"""A cluster of whole replicas in one thread: real core, real machine, a network and disks that obey the test.
+
+Time stands still unless `advance` moves it; messages arrive in the order sent unless the test takes
+them out of `wire`; a log write completes at once unless the node's disk is held.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from respraft.commands.machine import KeyspaceMachine
+from respraft.commands.table import lookup
+from respraft.config import (
+    TICK_MS,
+    ClientConfig,
+    ClusterConfig,
+    Config,
+    HttpConfig,
+    MemberConfig,
+    NodeConfig,
+    PeerConfig,
+)
+from respraft.raft.clock import LogClock
+from respraft.raft.configuration import Configuration
+from respraft.raft.log import RaftLog
+from respraft.raft.message import NOBODY, NodeId
+from respraft.raft.node import RaftNode
+from respraft.raft.ready import LogWrite, Role
+from respraft.replica.applier import META_CONFIGURATION, load_applied
+from respraft.replica.batch import Answer, Refusal
+from respraft.replica.formation import PeerIdentity
+from respraft.replica.machine import Command
+from respraft.replica.replica import Replica
+from respraft.replica.status import Identity, ReplicaMessage
+from respraft.storage.log_memory import MemoryDisk, MemoryLog, open_memory_log
+from respraft.storage.state_memory import MemoryStateStore
+
+WALL_MS = 1_700_000_000_000
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One message on its way."""
+
+    to: NodeId
+    sender: NodeId
+    incarnation: int
+    message: ReplicaMessage
+
+
+@dataclass
+class Node:
+    """One node: what survives a crash, and the replica of its present life."""
+
+    id: NodeId
+    disk: MemoryDisk
+    state: MemoryStateStore
+    incarnation: int
+    lives: int = 0
+    up: bool = True
+    disk_held: bool = False
+    wall_offset_ms: int = 0
+    write: LogWrite | None = None
+    answers: dict[object, list[Answer]] = field(default_factory=dict)
+    log: MemoryLog = field(init=False)
+    replica: Replica = field(init=False)
+    core: RaftNode = field(init=False)
+    machine: KeyspaceMachine = field(init=False)
+
+    def replies(self, client: object) -> list[object]:
+        """Everything that `client` was answered so far; a refusal once per command."""
+        out: list[object] = []
+        for answer in self.answers.get(client, []):
+            out += answer.replies if answer.refusal is None else [answer.refusal] * answer.count
+        return out
+
+
+class Cluster:
+    """Nodes 1..n, formed and led unless told otherwise."""
+
+    def __init__(self, size: int = 3, *, seed: int = 1, form: bool = True) -> None:
+        self.now_ms = 1000.0
+        self.wire: deque[Sent] = deque()
+        self.lost: list[Sent] = []
+        self.lose: Callable[[Sent], bool] = lambda sent: False
+        self._seed = seed
+        self.members = tuple(
+            MemberConfig(id=i, peer=f"127.0.0.1:{7100 + i}", client=f"127.0.0.1:{7000 + i}")
+            for i in range(1, size + 1)
+        )
+        self.nodes = {member.id: self._new_node(member.id, 100 + member.id) for member in self.members}
+        for node in self.nodes.values():
+            self.boot(node)
+        if form:
+            self.form()
+
+    # -- Life and death ------------------------------------------------------------------------------
+
+    def form(self) -> None:
+        """Connect everybody, and wait for a leader and for everybody's session."""
+        self.connect()
+        self.until(
+            lambda: self.leader_id() != NOBODY and all(n.replica.status().session for n in self.live())
+        )
+
+    def connect(self) -> None:
+        """Bring all links up."""
+        for node in self.live():
+            for peer in self.live():
+                if peer is not node:
+                    node.replica.link_up(PeerIdentity(peer.id, peer.incarnation, peer.core.last_index == 0))
+        self.settle()
+
+    def boot(self, node: Node) -> None:
+        """Start a life of `node` from its log and its state."""
+        node.lives += 1
+        node.up = True
+        node.write = None
+        node.answers = {}
+        config = self.config(node.id)
+        node.log = open_memory_log(node.disk, node.id, "test", incarnation=node.incarnation)
+        node.machine = KeyspaceMachine(node.state, lookup=lookup)
+        applied_index = load_applied(node.machine)[0]
+        configuration = node.machine.meta(META_CONFIGURATION)
+        hard_state = node.log.hard_state()
+        node.core = RaftNode(
+            node_id=node.id,
+            config=config.raft,
+            log=RaftLog(
+                node.log,
+                applied_index=applied_index,
+                commit_index=hard_state.commit,
+                cache_bytes_max=config.raft.entry_cache_bytes,
+            ),
+            hard_state=hard_state,
+            configuration=Configuration.decode(configuration) if configuration else None,
+            clock=LogClock(),
+            rng=random.Random(self._seed * 1000 + node.id * 10 + node.lives),
+        )
+        node.replica = Replica(
+            identity=Identity(node.id, node.incarnation, node.lives, node.id * 1000 + node.lives),
+            config=config,
+            core=node.core,
+            machine=node.machine,
+        )
+        self.observe(node)
+
+    def crash(self, node_id: NodeId) -> None:
+        """End a node's life: what was not synced is gone, and so is what was on its way to it."""
+        node = self.nodes[node_id]
+        node.up = False
+        node.disk.crash()
+        node.state.crash()
+        self.wire = deque(sent for sent in self.wire if node_id not in (sent.to, sent.sender))
+        for peer in self.live():
+            peer.replica.link_down(node_id)
+
+    def restart(self, node_id: NodeId) -> None:
+        """Begin the next life, with links."""
+        node = self.nodes[node_id]
+        self.boot(node)
+        for peer in self.live():
+            if peer is not node:
+                peer.replica.link_up(PeerIdentity(node.id, node.incarnation, node.core.last_index == 0))
+                node.replica.link_up(PeerIdentity(peer.id, peer.incarnation, peer.core.last_index == 0))
+        self.settle()
+
+    # -- Clients -------------------------------------------------------------------------------------
+
+    def submit(
+        self, node_id: NodeId, client: object, commands: Sequence[str], *, database: int = 0
+    ) -> Refusal | None:
+        """Give a client's group to a node as `server/` would: reads keep their places among writes."""
+        writes: list[Command] = []
+        reads: list[tuple[int, Command]] = []
+        for line in commands:
+            command = line.encode().split()
+            if command[0] in (b"GET", b"EXISTS", b"PTTL", b"DBSIZE"):
+                reads.append((len(writes), command))
+            else:
+                writes.append(command)
+        replica = self.nodes[node_id].replica
+        if writes:
+            return replica.submit(client, writes, reads, database, 100)
+        return replica.submit_reads(client, [command for _, command in reads], database, 100)
+
+    def ask(self, node_id: NodeId, *commands: str) -> list[object]:
+        """Submit, settle, and return the replies."""
+        client = object()
+        refusal = self.submit(node_id, client, commands)
+        if refusal is not None:
+            return [refusal]
+        self.settle()
+        return self.nodes[node_id].replies(client)
+
+    # -- Time and messages ---------------------------------------------------------------------------
+
+    def observe(self, node: Node) -> None:
+        """Show the clocks to a node."""
+        node.replica.observe(self.now_ms, WALL_MS + int(self.now_ms) + node.wall_offset_ms)
+
+    def turn(self, node: Node) -> bool:
+        """Take one turn of one node; return whether anything came of it."""
+        self.observe(node)
+        output = node.replica.take_output()
+        for to, message in output.messages:
+            self._send(node, to, message)
+        if output.write is not None:
+            node.write = output.write
+        for answer in output.answers:
+            node.answers.setdefault(answer.client, []).append(answer)
+        wrote = self.finish_write(node) if not node.disk_held else False
+        return bool(output.messages or output.write or output.answers or output.again or wrote)
+
+    def finish_write(self, node: Node) -> bool:
+        """Let the write in flight become durable."""
+        write = node.write
+        if write is None:
+            return False
+        node.write = None
+        node.log.append(write.hard_state, write.entries)
+        for to, message in node.replica.persisted(write.number):
+            self._send(node, to, message)
+        return True
+
+    def settle(self, passes: int = 1000) -> None:
+        """Deliver and take turns until nothing moves any more, without time passing."""
+        for _ in range(passes):
+            moved = False
+            while self.wire:
+                moved = True
+                self.deliver(self.wire.popleft())
+            for node in self.live():
+                moved |= self.turn(node)
+            if not moved:
+                return
+        raise AssertionError("the cluster does not come to rest")
+
+    def deliver(self, sent: Sent) -> None:
+        """Hand one message over, if its receiver lives."""
+        node = self.nodes[sent.to]
+        if node.up:
+            self.observe(node)
+            node.replica.receive(sent.sender, sent.incarnation, sent.message)
+
+    def advance(self, ms: float) -> None:
+        """Let time pass on all nodes, tick by tick, settling after each."""
+        for _ in range(int(ms / TICK_MS)):
+            self.now_ms += TICK_MS
+            for node in self.live():
+                self.observe(node)
+                node.replica.tick()
+            self.settle()
+
+    def until(self, condition: Callable[[], bool], ms: float = 10_000) -> None:
+        """Advance until `condition` holds."""
+        for _ in range(int(ms / TICK_MS)):
+            if condition():
+                return
+            self.advance(TICK_MS)
+        raise AssertionError("it did not come about in time")
+
+    # -- Looking -------------------------------------------------------------------------------------
+
+    def live(self) -> list[Node]:
+        """The nodes that are up, by id."""
+        return [node for _, node in sorted(self.nodes.items()) if node.up]
+
+    def leader_id(self) -> NodeId:
+        """The leader that every live node agrees on, or 0."""
+        leaders = {node.core.leader for node in self.live()}
+        if len(leaders) != 1:
+            return NOBODY
+        (leader,) = leaders
+        node = self.nodes.get(leader)
+        return leader if node is not None and node.up and node.core.role is Role.LEADER else NOBODY
+
+    def leader(self) -> Node:
+        """The agreed leader."""
+        leader = self.leader_id()
+        assert leader != NOBODY, "there is a leader"
+        return self.nodes[leader]
+
+    def followers(self) -> list[Node]:
+        """The live nodes that do not lead."""
+        return [node for node in self.live() if node.id != self.leader_id()]
+
+    def config(self, node_id: NodeId) -> Config:
+        """A node's configuration: defaults, and the members."""
+        return Config(
+            node=NodeConfig(id=node_id, data_dir=Path("unused")),
+            client=ClientConfig(listen=f"127.0.0.1:{7000 + node_id}"),
+            peer=PeerConfig(listen=f"127.0.0.1:{7100 + node_id}"),
+            http=HttpConfig(listen=f"127.0.0.1:{7200 + node_id}"),
+            cluster=ClusterConfig(id="test", members=self.members),
+        )
+
+    def _new_node(self, node_id: NodeId, incarnation: int) -> Node:
+        return Node(node_id, MemoryDisk(), MemoryStateStore(), incarnation)
+
+    def _send(self, node: Node, to: NodeId, message: ReplicaMessage) -> None:
+        sent = Sent(to, node.id, node.incarnation, message)
+        if self.lose(sent):
+            self.lost.append(sent)
+        else:
+            self.wire.append(sent)
