@@ -1,0 +1,108 @@
+"""The command line: `respraft server`, `respraft cluster`, `respraft --version`.
+
+Arguments are read here and nothing is decided; what a command does is in the module it names. That module
+is imported only once its command is known, so that `--version` needs no RocksDB.
+
+Exit codes: 0 ended as asked, 1 failed while running, 2 the arguments or the configuration are wrong (one line
+on stderr, `respraft: ...`, says what would be right).
+"""
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from respraft import __version__
+from respraft.config import Config, ConfigError, load
+
+EXIT_USAGE: Final = 2
+DEFAULT_NODES: Final = 3
+DEFAULT_PORT: Final = 7001
+DEFAULT_DIRECTORY: Final = Path("data")
+
+_LOG: Final = logging.getLogger("respraft.cli")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code of the process."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.command == "server":
+            return _server(arguments.config)
+        return _cluster(arguments)
+    except ConfigError as error:
+        print(f"respraft: {error}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """Write log lines to stderr, one per event: UTC time, level, logger, text."""
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(
+        level=level,
+        stream=sys.stderr,
+        format="%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="respraft", description="A consensus server that speaks the Redis protocol."
+    )
+    parser.add_argument("--version", action="version", version=f"respraft {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    server = commands.add_parser("server", help="run one node", description="Run one node until SIGTERM.")
+    server.add_argument(
+        "--config", type=Path, required=True, metavar="FILE", help="its TOML file; see conf/respraft.toml"
+    )
+
+    cluster = commands.add_parser(
+        "cluster",
+        help="run a cluster on this machine, to try things out",
+        description="Run a cluster on loopback until Ctrl-C. Started again, the data is there. "
+        "Node i serves clients on PORT+i-1, peers on PORT+100+i-1 and HTTP on PORT+200+i-1.",
+    )
+    cluster.add_argument(
+        "--nodes", type=int, default=DEFAULT_NODES, metavar="N", help="1 to 7 (default: %(default)s)"
+    )
+    cluster.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, help="client port of node 1 (default: %(default)s)"
+    )
+    cluster.add_argument(
+        "--dir",
+        type=Path,
+        default=DEFAULT_DIRECTORY,
+        dest="directory",
+        help="node i keeps its files in DIR/node-i (default: %(default)s)",
+    )
+    return parser
+
+
+def _server(config_path: Path) -> int:
+    config = load(config_path)
+    log_to_stderr()
+    _warn_of_exposure(config)
+    from respraft.server.node import serve
+
+    return serve(config)
+
+
+def _cluster(arguments: argparse.Namespace) -> int:
+    from respraft.launcher import Plan, run
+
+    return run(Plan(nodes=arguments.nodes, port=arguments.port, directory=arguments.directory))
+
+
+def _warn_of_exposure(config: Config) -> None:
+    exposed = config.exposed_listeners()
+    if exposed:
+        _LOG.warning(
+            "OPEN TO OTHER MACHINES: %s. There are no passwords yet: whoever reaches these ports can read, "
+            "change and delete everything. Listen on 127.0.0.1, or let only trusted machines in by firewall.",
+            ", ".join(exposed),
+        )

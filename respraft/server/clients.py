@@ -1,0 +1,372 @@
+"""Client connections: bytes into groups of commands, answers into bytes, and limits on both.
+
+    data ──> parser ──> queue ──> group ──> replica ──> answer ──> one write
+                                    └─ LOCAL commands run here, when nothing is in flight
+
+Order: a connection has at most one *group* in flight, and what it sends meanwhile waits behind it. So its
+replies come in the order of its commands, whatever path each of them takes. A group ends before a LOCAL
+command, since that may change the connection (SELECT, HELLO) or ask about it.
+
+Nothing here is done per command that can be done per group: one submit, one encode, one socket write.
+
+Memory per client is bounded: requests by `query_buffer_bytes_max` and by not reading on while a group is in
+flight and enough is queued; replies by not running the next group while the last one's bytes have not left.
+A client that never reads its replies therefore stands still, and costs what one group of replies weighs.
+"""
+
+import asyncio
+import logging
+from typing import Final, Protocol, cast
+
+from respraft.commands.spec import Kind
+from respraft.commands.table import check
+from respraft.config import ClientConfig
+from respraft.replica.batch import Answer, Refusal
+from respraft.replica.machine import Command
+from respraft.resp import errors
+from respraft.resp.errors import ReplyError
+from respraft.resp.replies import RESP2, Reply, encode, encode_all
+from respraft.resp.requests import RequestLimits, RequestParser
+from respraft.server.local.view import NoReply
+
+QUEUED_BYTES_MAX: Final = 1 << 20
+"""Requests that a connection may have queued behind its group in flight before its socket is not read."""
+GROUP_COMMANDS_START: Final = 32
+"""Commands in a new connection's group. Doubled while replies are small, halved while they are large:
+a thousand reads of ten bytes are one group, a thousand of ten megabytes must not be."""
+GROUP_REPLY_BYTES: Final = 1 << 20
+"""Reply bytes of a group that count as large."""
+
+_log: Final = logging.getLogger("respraft.clients")
+
+
+class Owner(Protocol):
+    """What a connection needs of the server."""
+
+    client_config: ClientConfig
+
+    @property
+    def now_ms(self) -> float: ...
+
+    def submit(
+        self,
+        client: "ClientConnection",
+        writes: list[Command],
+        reads: list[tuple[int, Command]],
+        size: int,
+    ) -> Refusal | None: ...
+
+    def execute_local(self, client: "ClientConnection", args: Command) -> Reply | NoReply: ...
+
+    def refusal_error(self, refusal: Refusal) -> ReplyError: ...
+
+    def connected(self, client: "ClientConnection") -> bool: ...
+
+    def disconnected(self, client: "ClientConnection") -> None: ...
+
+    def congested(self, client: "ClientConnection") -> bool: ...
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client. Also what CLIENT LIST shows of it (`server/local/view.py`)."""
+
+    def __init__(self, owner: Owner, client_id: int, limits: RequestLimits) -> None:
+        """Wait for the transport.
+
+        Args:
+            owner: The server.
+            client_id: Never given twice in a process.
+            limits: What a request may be.
+        """
+        self.id = client_id
+        self.name = b""
+        self.protocol = RESP2
+        self.database = 0
+        self.lib_name = b""
+        self.lib_version = b""
+        self.address = ""
+        self.local_address = ""
+        self.created_ms = owner.now_ms
+        self.last_active_ms = owner.now_ms
+        self.last_command = b""
+        self.no_evict = False
+        self.no_touch = False
+        self.reply_mode = "on"
+        self.commands_total = 0
+        self.input_bytes = 0
+        self.output_bytes_total = 0
+        self._owner = owner
+        self._parser = RequestParser(limits)
+        self._transport: asyncio.Transport | None = None
+        self._queue: list[Command] = []
+        self._queue_bytes = 0  # Of the requests in `_queue`.
+        self._in_flight = False
+        self._group_max = GROUP_COMMANDS_START
+        self._reading = True
+        self._writable = True
+        self._closing = False  # Run nothing more; close once everything that was said is said.
+        self._ended = False  # The client sends nothing more; close once it has all its answers.
+
+    # -- What CLIENT LIST reads ----------------------------------------------------------------------
+
+    @property
+    def query_bytes(self) -> int:
+        """Bytes of requests that have not been submitted."""
+        return self._queue_bytes + self._parser.pending_bytes
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of replies that the socket has not taken."""
+        transport = self._transport
+        return transport.get_write_buffer_size() if transport is not None else 0
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a group of this client waits for its answer."""
+        return self._in_flight
+
+    def close_after_reply(self) -> None:
+        """Take no further command; close when the replies so far have been written."""
+        self._closing = True
+
+    def stop(self) -> None:
+        """The node stops: take no further command, answer what is in flight, then close."""
+        self._closing = True
+        self._queue = []
+        if not self._in_flight:
+            self._when_idle()
+
+    def abort(self) -> None:
+        """Close now. A group in flight runs on; its answer is dropped."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- asyncio.Protocol ----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the socket, or refuse it politely when there are too many."""
+        self._transport = cast(asyncio.Transport, transport)
+        self.address = _address_text(transport.get_extra_info("peername"))
+        self.local_address = _address_text(transport.get_extra_info("sockname"))
+        if not self._owner.connected(self):
+            self._transport.write(b"-ERR max number of clients reached\r\n")
+            self._transport.close()
+            self._closing = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the queue. What is in flight runs on, and its answer is dropped."""
+        self._transport = None
+        self._queue = []
+        self._closing = True
+        self._owner.disconnected(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; go on at once if nothing is in flight."""
+        if self._closing:
+            return
+        self.last_active_ms = self._owner.now_ms
+        self.input_bytes += len(data)
+        commands = self._parser.feed(data)
+        if commands:
+            self._queue_bytes += len(data)
+            if self._queue:
+                self._queue += commands
+            else:
+                self._queue = commands
+            if not self._in_flight and self._writable:
+                self._proceed()
+        if self._parser.error is not None and not self._queue and not self._in_flight:
+            self._break_off()
+        elif self._queue_bytes > QUEUED_BYTES_MAX and self._reading:
+            self._pause_reading()
+        elif self._parser.pending_bytes > self._owner.client_config.query_buffer_bytes_max:
+            _log.warning("client %d: %s: request over query_buffer_bytes_max, closed", self.id, self.address)
+            self.abort()
+
+    def eof_received(self) -> bool:
+        """Answer what was asked before the client closed its half, then close."""
+        self._ended = True
+        return self._in_flight or bool(self._queue)
+
+    def pause_writing(self) -> None:
+        """The client reads slower than it asks: run nothing more for it."""
+        self._writable = False
+        self._pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._writable = True
+        if not self._in_flight:
+            self._proceed()
+        self.resume_reading()
+
+    # -- Groups --------------------------------------------------------------------------------------
+
+    def answer(self, answer: Answer) -> None:
+        """Write the answer of the group in flight, and go on with what waits behind it."""
+        self._in_flight = False
+        transport = self._transport
+        if transport is None:
+            return
+        if answer.refusal is not None:
+            error = self._owner.refusal_error(answer.refusal)
+            data = encode_all([error] * answer.count, self.protocol)
+        else:
+            data = encode_all(answer.replies, self.protocol)
+        self._adapt_group(len(data), answer.count)
+        self._write(data)
+        if self._queue:
+            if self._writable:
+                self._proceed()
+        else:
+            self._when_idle()
+        if not self._reading:
+            self.resume_reading()
+
+    def resume_reading(self) -> None:
+        """Read the socket again, unless something of this client's own forbids it."""
+        if (
+            not self._reading
+            and self._writable
+            and self._queue_bytes <= QUEUED_BYTES_MAX
+            and self._transport is not None
+            and not self._owner.congested(self)
+        ):
+            self._reading = True
+            self._transport.resume_reading()
+
+    def _proceed(self) -> None:
+        """Run LOCAL commands and submit the next group. Nothing is in flight when this is called."""
+        queue = self._queue
+        total = len(queue)
+        taken = 0
+        out: list[bytes] = []
+        while taken < total and not self._closing:
+            writes, reads, end, local = self._next_group(taken)
+            if end > taken:
+                size = self._queue_bytes * (end - taken) // (total - taken)
+                self._queue_bytes -= size
+                refusal = self._owner.submit(self, writes, reads, size)
+                taken_now, taken = end - taken, end
+                if refusal is None:
+                    self._in_flight = True
+                    break
+                error = encode(self._owner.refusal_error(refusal), self.protocol)
+                out.append(error * taken_now if self.reply_mode == "on" else b"")
+            elif local is not None:
+                taken += 1
+                out.append(self._run_local(local, queue[taken - 1]))
+        self.commands_total += taken
+        if taken:
+            self.last_command = queue[taken - 1][0]
+            del queue[:taken]
+        if not queue:
+            self._queue_bytes = 0
+        if out and self._transport is not None:
+            self._transport.write(b"".join(out))
+        if not self._in_flight:
+            self._when_idle()
+
+    def _next_group(self, start: int) -> tuple[list[Command], list[tuple[int, Command]], int, object | None]:
+        """Split off the next group.
+
+        Returns: Its writes; its reads with the number of writes before each; the queue position behind it;
+            and, when the group is empty, the row or the refusal of the LOCAL command that stands there.
+        """
+        queue = self._queue
+        writes: list[Command] = []
+        reads: list[tuple[int, Command]] = []
+        # CLIENT REPLY SKIP is about the next command alone.
+        limit = 1 if self.reply_mode == "skip" else self._group_max
+        position = start
+        for position in range(start, min(len(queue), start + limit)):
+            args = queue[position]
+            spec = check(args)
+            if isinstance(spec, ReplyError) or spec.kind is Kind.LOCAL:
+                return writes, reads, position, spec
+            if spec.kind is Kind.WRITE:
+                writes.append(args)
+            else:
+                reads.append((len(writes), args))
+        return writes, reads, position + 1, None
+
+    def _run_local(self, spec: object, args: Command) -> bytes:
+        reply = spec if isinstance(spec, ReplyError) else self._owner.execute_local(self, args)
+        if isinstance(reply, NoReply):
+            return b""
+        mode = self.reply_mode
+        if mode == "skip":
+            self.reply_mode = "on"
+        return encode(reply, self.protocol) if mode == "on" else b""
+
+    def _adapt_group(self, size: int, count: int) -> None:
+        if size > GROUP_REPLY_BYTES:
+            self._group_max = max(1, count // 2)
+        elif count == self._group_max:
+            self._group_max = min(2 * count, self._owner.client_config.group_commands_max)
+
+    def _write(self, data: bytes) -> None:
+        self.output_bytes_total += len(data)
+        if self.reply_mode != "on":
+            if self.reply_mode == "skip":
+                self.reply_mode = "on"
+            return
+        transport = self._transport
+        assert transport is not None, "the caller has looked"
+        if transport.get_write_buffer_size() > self._owner.client_config.output_buffer_bytes_max:
+            _log.warning("client %d: %s: output over output_buffer_bytes_max, closed", self.id, self.address)
+            transport.abort()
+            return
+        transport.write(data)
+
+    # -- Ends ----------------------------------------------------------------------------------------
+
+    def _when_idle(self) -> None:
+        """Nothing is in flight or queued: an end that waited for this may come."""
+        if self._transport is None:
+            return
+        if self._closing or (self._ended and not self._queue):
+            self._transport.close()
+        elif self._parser.error is not None and not self._queue:
+            self._break_off()
+
+    def _break_off(self) -> None:
+        """The client broke the protocol, behind commands that have all been answered."""
+        violation = self._parser.error
+        assert violation is not None, "the caller has looked"
+        if self._closing or self._transport is None:
+            return
+        self._closing = True
+        _log.info("client %d: %s: %s, closed", self.id, self.address, violation.text)
+        if violation.reply is not None:
+            self._transport.write(encode(violation.reply, self.protocol))
+        self._transport.close()
+
+    def _pause_reading(self) -> None:
+        if self._reading and self._transport is not None:
+            self._reading = False
+            self._transport.pause_reading()
+
+
+_ERRORS: Final = {
+    Refusal.NO_LEADER: errors.no_leader,
+    Refusal.BUSY: errors.busy,
+    Refusal.LOADING: errors.loading,
+    Refusal.OUTCOME_UNKNOWN: errors.outcome_unknown,
+}
+
+
+def refusal_error(refusal: Refusal, *, no_cluster: str) -> ReplyError:
+    """Return what a client is told; `no_cluster` is the sentence for a node without a cluster."""
+    if refusal is Refusal.NO_CLUSTER:
+        return errors.no_cluster(no_cluster)
+    if refusal is Refusal.READ_UNCONFIRMED:
+        return ReplyError("TIMEOUT", "no quorum confirmed the leader in time; the reads were not executed")
+    return _ERRORS[refusal]()
+
+
+def _address_text(address: object) -> str:
+    if isinstance(address, tuple) and len(address) >= 2:
+        host, port = address[0], address[1]
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    return str(address or "")

@@ -1,0 +1,228 @@
+"""What LOCAL commands see: one connection, and the node that serves it.
+
+`ClientView` and `ServerView` are all that the functions of this package may touch, so that they can be
+tested without a socket. `server/` implements both; the statuses are frozen snapshots, built anew for each
+command that asks.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol
+
+from respraft.config import Config
+from respraft.raft.message import Index, NodeId, Term
+from respraft.raft.ready import Role
+
+REPLY_ON: Final = "on"
+REPLY_OFF: Final = "off"
+REPLY_SKIP: Final = "skip"
+
+
+class NoReply:
+    """The type of NO_REPLY."""
+
+    __slots__ = ()
+
+
+NO_REPLY: Final = NoReply()
+"""What CLIENT REPLY OFF and SKIP return: nothing goes out, not even for the command itself."""
+
+
+class ClientView(Protocol):
+    """One connection. Attributes that are no properties are set by commands."""
+
+    name: bytes
+    """As CLIENT SETNAME gave it: printable, no spaces; empty for none."""
+    protocol: int
+    """RESP2 or RESP3. A reply is encoded in the protocol that holds after its command."""
+    database: int
+    lib_name: bytes
+    lib_version: bytes
+    no_evict: bool
+    no_touch: bool
+    reply_mode: str
+    """REPLY_OFF drops all replies. REPLY_SKIP drops the next command's, and then becomes REPLY_ON."""
+
+    @property
+    def id(self) -> int:
+        """Never given twice in the life of a process."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """host:port of the client."""
+        ...
+
+    @property
+    def local_address(self) -> str:
+        """host:port on which it was accepted."""
+        ...
+
+    @property
+    def created_ms(self) -> float:
+        """When it connected, on the clock of `ServerView.now_ms`."""
+        ...
+
+    @property
+    def last_active_ms(self) -> float:
+        """When bytes last came, on the same clock."""
+        ...
+
+    @property
+    def last_command(self) -> bytes:
+        """First word of its last command, as it was sent; empty before the first."""
+        ...
+
+    @property
+    def commands_total(self) -> int:
+        """Commands that it has sent."""
+        ...
+
+    @property
+    def query_bytes(self) -> int:
+        """Bytes of commands that have not run."""
+        ...
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of replies that it has not taken."""
+        ...
+
+    def close_after_reply(self) -> None:
+        """Run none of its later commands, and close once the replies so far are written."""
+        ...
+
+
+class NodeState(StrEnum):
+    """How far a node has come with being part of its cluster."""
+
+    UNINITIALIZED = "uninitialized"  # Waits to be told which cluster it belongs to.
+    JOINING = "joining"
+    LOADING = "loading"  # Replays its log and is far behind.
+    UP = "up"
+    REFUSED = "refused"  # The cluster does not take it, for instance because it lost its disk.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberStatus:
+    """One member of the cluster, as this node sees it."""
+
+    id: NodeId
+    peer: str
+    """host:port for the other nodes."""
+    client: str
+    """host:port for clients."""
+    voter: bool
+    match_index: Index | None
+    """Up to where its log is known to agree with the leader's; None where only the leader knows."""
+    connected: bool
+    """Whether this node's link to it is up. Always, for the node itself."""
+    conn_oks: int
+    """Connections that were made to it."""
+    conn_errors: int
+    """Attempts that failed."""
+    last_conn_secs: int | None
+    """Seconds since the last connection was made; None: there was none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatus:
+    """This node's view of itself and of the cluster, for RAFT.STATUS and INFO."""
+
+    node_id: NodeId
+    cluster_id: str
+    state: NodeState
+    role: Role
+    term: Term
+    leader_id: NodeId
+    """NOBODY while none is known, and so for `voted_for`."""
+    leader_addr: str | None
+    """Where clients reach the leader."""
+    voted_for: NodeId
+    first_index: Index
+    last_index: Index
+    last_term: Term
+    commit_index: Index
+    applied_index: Index
+    members: tuple[MemberStatus, ...]
+    """Of the newest configuration in the log, sorted by id; empty before there is one."""
+    fsync_count: int
+    """Log writes since the start."""
+    fsync_max_us: int
+    fsync_avg_us: int
+    log_file_bytes: int
+    proxy_reqs: int
+    """Batches handed to a leader on another node since the start."""
+    proxy_outstanding_reqs: int
+    """Batches of this node that were handed over and are not applied yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSize:
+    """One database that is not empty."""
+
+    keys: int
+    expires: int
+    """Keys among them that have a deadline."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """What was counted since the process started."""
+
+    commands: int
+    connections: int
+    """Accepted connections, closed ones included."""
+    rejected: int
+    """Connections refused because of `max_clients`."""
+    input_bytes: int
+    output_bytes: int
+
+
+class ServerView(Protocol):
+    """The node, as its commands see it."""
+
+    @property
+    def node_config(self) -> Config:
+        """What the node was started with."""
+        ...
+
+    @property
+    def run_id(self) -> str:
+        """Forty random hex digits, new with each start."""
+        ...
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since the start."""
+        ...
+
+    @property
+    def now_ms(self) -> float:
+        """A clock that only runs forward, from no particular moment; for ages."""
+        ...
+
+    def wall_ms(self) -> int:
+        """Unix time, as reads see it: the later of the log's time and the node's own clock."""
+        ...
+
+    def clients(self) -> Iterable[ClientView]:
+        """All connections, ordered by id. Stays valid while some of them are killed."""
+        ...
+
+    def kill(self, client: ClientView) -> None:
+        """Close a connection at once. Not used for the one whose command is running."""
+        ...
+
+    def raft_status(self) -> NodeStatus:
+        """A snapshot of this node."""
+        ...
+
+    def database_sizes(self) -> Mapping[int, DatabaseSize]:
+        """The databases that are not empty."""
+        ...
+
+    def counters(self) -> Counters:
+        """A snapshot of the counters."""
+        ...
