@@ -1,0 +1,22 @@
+"""What all tests share: programs that a test needs beyond Python.
+
+A test marked `requires_tool("strace", "redis-cli")` is skipped on a machine without them. In CI, which
+installs them all, RESPRAFT_REQUIRE_TOOLS=1 turns that skip into a failure: nothing is left out unseen.
+"""
+
+import os
+import shutil
+
+import pytest
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Hold each test to its `requires_tool` marks before it starts."""
+    names = [name for mark in item.iter_markers("requires_tool") for name in mark.args]
+    missing = [name for name in names if shutil.which(name) is None]
+    if not missing:
+        return
+    reason = f"needs {', '.join(missing)}, which this machine does not have"
+    if os.environ.get("RESPRAFT_REQUIRE_TOOLS") == "1":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

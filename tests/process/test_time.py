@@ -1,0 +1,175 @@
+"""Keys that expire: never early, soon after, never back, whichever node is asked and whatever its clock."""
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import pytest
+
+from tests.process.cluster import Cluster, ClusterFactory
+
+TTL_MS: Final = 200
+SOON_MS: Final = 100
+"""On a quiet cluster a key is gone this long after its time at the latest."""
+
+ROUNDING_MS: Final = 1
+"""Deadlines are whole milliseconds: a key that was written late in one loses the part that had passed."""
+
+SLEW: Final = 0.1
+"""The log's clock runs at most this much faster than time, to catch up with a median ahead of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One GET: when it was sent and answered, in monotonic milliseconds, and whether there was a value."""
+
+    node_id: int
+    sent_ms: float
+    answered_ms: float
+    found: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """The life of a key as clients saw it."""
+
+    set_sent_ms: float
+    set_answered_ms: float
+    reads: list[Read]
+
+    def check_never_early(self, ttl_ms: float) -> None:
+        """No node said nil before the time that the client asked for had passed."""
+        for read in self.reads:
+            assert read.found or read.answered_ms - self.set_sent_ms >= ttl_ms - ROUNDING_MS, read
+
+    def check_gone_by(self, ms: float) -> None:
+        """No node gave the value to a read sent later than this after the write's reply."""
+        for read in self.reads:
+            assert not read.found or read.sent_ms - self.set_answered_ms <= ms, read
+
+    def check_never_back(self) -> None:
+        """Once one node had answered nil, no read sent after that, to any node, got the value."""
+        first_nil_ms = min(read.answered_ms for read in self.reads if not read.found)
+        for read in self.reads:
+            assert not (read.found and read.sent_ms > first_nil_ms), read
+
+
+@pytest.mark.parametrize("writer", [1, 2, 3])
+def test_a_key_lives_as_long_as_it_was_told(shared_cluster: Cluster, writer: int) -> None:
+    for number in range(5):
+        life = _watch(shared_cluster, writer, f"quiet:{writer}:{number}", TTL_MS, for_ms=TTL_MS + 300)
+        life.check_never_early(TTL_MS)
+        life.check_gone_by(TTL_MS + SOON_MS)
+        life.check_never_back()
+
+
+def test_a_key_that_expires_during_a_failover_stays_gone(cluster: Cluster) -> None:
+    """Two lives: one ends while there is no leader, the other after the next one has begun."""
+    leader = cluster.leader()
+    writer = cluster.others(leader)[0]
+    for name, ttl_ms in (("during", TTL_MS), ("after", 3000)):
+        leader = cluster.leader()
+        writer = cluster.others(leader)[0]
+        killer = threading.Timer(0.05, cluster.kill, args=(leader,))
+        killer.start()
+        life = _watch(cluster, writer, name, ttl_ms, for_ms=ttl_ms + 1500, nodes=cluster.others(leader))
+        killer.join()
+        life.check_never_early(ttl_ms)
+        life.check_never_back()
+        if name == "after":
+            life.check_gone_by(ttl_ms + SOON_MS)
+        cluster.start(leader)
+
+
+@pytest.mark.requires_tool("faketime")
+@pytest.mark.parametrize("offsets", [(0, 2, 0), (2, 0, 0), (0, 2, 4)], ids=str)
+def test_clocks_two_seconds_apart_change_nothing(
+    make_cluster: ClusterFactory, offsets: tuple[int, int, int]
+) -> None:
+    environments = {1 + place: _clock_ahead(seconds) for place, seconds in enumerate(offsets)}
+    cluster = make_cluster(environments=environments).start()
+    ahead_s = {node_id: _time_s(cluster, node_id) - time.time() for node_id in cluster.nodes}
+    assert max(ahead_s.values()) - min(ahead_s.values()) > 1, f"libfaketime has no effect: {ahead_s}"
+    for writer in cluster.nodes:
+        life = _watch(cluster, writer, f"skewed:{writer}", TTL_MS, for_ms=2 * TTL_MS + 400)
+        life.check_never_early(TTL_MS * (1 - SLEW))
+        life.check_gone_by(
+            2 * TTL_MS + SOON_MS
+        )  # A log clock that is ahead of the median runs at half speed.
+        life.check_never_back()
+
+
+def _watch(
+    cluster: Cluster,
+    writer: int,
+    key: str,
+    ttl_ms: int,
+    *,
+    for_ms: float,
+    nodes: list[int] | None = None,
+) -> Life:
+    """Set a key through one node, and read it through all, without pause, one client on each."""
+    reads: list[Read] = []
+    begun = threading.Event()
+    ending = threading.Event()
+    errors: list[BaseException] = []
+
+    def read(node_id: int) -> None:
+        try:
+            with cluster.client(node_id, single_connection_client=True) as client:
+                client.ping()
+                begun.wait()
+                while not ending.is_set():
+                    sent_ms = _now_ms()
+                    found = client.get(key) is not None
+                    reads.append(Read(node_id, sent_ms, _now_ms(), found))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=read, args=(node_id,)) for node_id in nodes or cluster.nodes]
+    for thread in threads:
+        thread.start()
+    with cluster.client(writer, single_connection_client=True) as client:
+        client.ping()
+        set_sent_ms = _now_ms()
+        assert client.set(key, "value", px=ttl_ms)
+        set_answered_ms = _now_ms()
+    begun.set()
+    ending.wait((set_answered_ms + for_ms - _now_ms()) / 1000)
+    ending.set()
+    for thread in threads:
+        thread.join()
+    assert not errors, errors
+    assert {read.node_id for read in reads if not read.found} == set(nodes or cluster.nodes)
+    return Life(set_sent_ms, set_answered_ms, reads)
+
+
+def _now_ms() -> float:
+    return time.monotonic() * 1000
+
+
+def _time_s(cluster: Cluster, node_id: int) -> float:
+    with cluster.client(node_id) as client:
+        seconds, microseconds = client.time()
+    return float(seconds) + float(microseconds) / 1e6
+
+
+def _clock_ahead(seconds: int) -> Mapping[str, str]:
+    """The environment that sets a process's wall clock ahead, and leaves its monotonic clock alone."""
+    if not seconds:
+        return {}
+    # The wrapper knows where its library lies. What it sets is taken over, rather than the wrapper itself,
+    # so that the pid that a test kills is the node's.
+    printed = subprocess.run(
+        ["faketime", "-f", f"+{seconds}s", "env"], capture_output=True, text=True, check=True, env=os.environ
+    ).stdout
+    variables = dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
+    return {
+        "LD_PRELOAD": variables["LD_PRELOAD"],
+        "FAKETIME": f"+{seconds}s",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }

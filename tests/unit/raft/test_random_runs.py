@@ -1,0 +1,222 @@
+"""Whole clusters of cores under a seeded scheduler that loses, repeats, delays, reorders and crashes.
+
+Each seed is a run with its own size and its own mix of faults. Checked throughout, over everything that any
+node ever did (Raft paper, figure 3): election safety, log matching, leader completeness, state-machine
+safety; besides, that nothing is committed that a majority has not on disk, and that no read is answered with
+an index below what was committed when it came. At the end the faults stop, and the cluster has to agree.
+
+A failure names its seed; `Run(SEED).execute()` repeats it.
+"""
+
+import random
+
+import pytest
+
+from respraft.config import RaftConfig
+from respraft.raft.message import Entry, Index, NodeId, ReadIndexRequest, ReadIndexResponse, Term
+from respraft.raft.ready import Ready, Role
+from tests.unit.raft.cluster import TICK_MS, Cluster, Host
+
+SEEDS = 200
+STEPS = 2_000
+
+
+class Checker:
+    """The history of a run: what may never be contradicted."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.leaders: dict[Term, NodeId] = {}
+        self.known: dict[tuple[Index, Term], tuple[Entry, Term]] = {}  # With the term before it.
+        self.committed: list[Entry] = []  # Handed out by anybody.
+        self.commit_index: Index = 0  # The highest that anybody knew of.
+        self.reads: dict[object, Index] = {}  # Token: commit_index when the read came.
+        self.reads_answered = 0
+
+    def on_ready(self, host: Host, ready: Ready) -> None:
+        """Check a node that is about to carry out `ready`."""
+        node = host.node
+        if node.role is Role.LEADER and node.term not in self.leaders:
+            self.leader_completeness(host)
+        if node.role is Role.LEADER:
+            first = self.leaders.setdefault(node.term, node.node_id)
+            assert first == node.node_id, f"term {node.term}: n{first} and n{node.node_id} both lead"
+        for entry in ready.write.entries if ready.write else ():
+            self.log_matching(entry, node.log.term(entry.index - 1))
+        for entry in ready.committed:
+            self.state_machine_safety(entry)
+        for token, index in ready.reads:
+            self.read_answered(token, index)
+        self.commit_index = max(self.commit_index, node.commit_index)
+
+    def leader_completeness(self, host: Host) -> None:
+        """A new leader has everything that was ever committed."""
+        if self.committed:
+            last = self.committed[-1]
+            assert host.node.last_index >= last.index, "a committed entry is missing"
+            assert host.node.log.term(last.index) == last.term, "a committed entry was replaced"
+
+    def log_matching(self, entry: Entry, term_before: Term) -> None:
+        """Index and term name one entry, and by induction everything before it."""
+        known = self.known.setdefault((entry.index, entry.term), (entry, term_before))
+        assert known == (entry, term_before), f"two entries {entry.index} of term {entry.term}"
+
+    def state_machine_safety(self, entry: Entry) -> None:
+        """Nobody applies another entry at an index; and a majority had it on disk at the first time."""
+        if entry.index <= len(self.committed):
+            assert self.committed[entry.index - 1] == entry, f"two entries {entry.index} were applied"
+            return
+        assert entry.index == len(self.committed) + 1
+        self.committed.append(entry)
+        hosts = self.cluster.hosts.values()
+        disks = [host.disk for host in hosts if host.id in self.cluster.configuration.voters()]
+        holders = [disk for disk in disks if disk.log[entry.index - 1 : entry.index] == [entry]]
+        assert 2 * len(holders) > len(disks), f"entry {entry.index} is committed on {len(holders)} disks"
+
+    def read_answered(self, token: object, index: Index) -> None:
+        """A read sees everything that was committed when it came."""
+        assert index >= self.reads[token], f"read {token} is stale: {index} < {self.reads[token]}"
+        self.reads_answered += 1
+
+
+class Run:
+    """One seed's run."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = rng = random.Random(seed)
+        nodes = rng.choice([1, 2, 3, 3, 3, 4, 5])
+        learners = [nodes + 1] if rng.random() < 0.2 else []
+        config = RaftConfig(
+            heartbeat_ms=2 * TICK_MS,
+            election_timeout_ms=10 * TICK_MS,
+            append_bytes_max=rng.choice([1, 20, 1 << 20]),
+            inflight_appends_max=rng.choice([1, 3, 128]),
+            inflight_bytes_max=rng.choice([1, 30, 1 << 20]),
+            entry_cache_bytes=rng.choice([0, 500, 1 << 20]),
+        )
+        self.cluster = Cluster(nodes, learners=learners, config=config, seed=seed)
+        self.checker = Checker(self.cluster)
+        self.cluster.watch = self.checker.on_ready
+        for host in self.cluster.hosts.values():
+            host.wall_skew_ms = rng.randrange(-2_000, 2_000)
+        self.loss = rng.choice([0.0, 0.02, 0.2])
+        self.repeat = rng.choice([0.0, 0.05])
+        self.in_order = rng.random() < 0.4
+        self.crashes = rng.choice([0.0, 0.004, 0.02])
+        self.cuts = rng.choice([0.0, 0.006])
+        self.hurry = rng.choice([1, 8, 25])  # Ticks in one go: some nodes lose patience early.
+        self.persists = rng.choice([0.30, 0.45])  # Slow disks, or fast ones.
+        self.numbers = 0
+
+    def execute(self) -> None:
+        """Do it all; fails by an assertion."""
+        for _ in range(STEPS):
+            self.step()
+        self.recover()
+
+    def step(self) -> None:
+        """One thing happens somewhere."""
+        rng, cluster = self.rng, self.cluster
+        host = rng.choice(list(cluster.hosts.values()))
+        chance = rng.random()
+        if chance < self.crashes:
+            self.crash_or_restart(host)
+        elif chance < self.crashes + self.cuts:
+            if rng.random() < 0.5:
+                cluster.isolate((cluster.leader() or host).id if rng.random() < 0.7 else host.id)
+            else:
+                cluster.heal()
+        elif not host.up:
+            if rng.random() < 0.1:
+                host.start()
+        elif chance < 0.12:
+            cluster.time_ms += rng.choice([0, TICK_MS])
+            host.tick(rng.choice([1, 1, 1, 3, self.hurry]))
+        elif chance < 0.20:
+            self.propose(host)
+        elif chance < 0.25:
+            self.read(host)
+        elif chance < self.persists:
+            if host.write is not None:
+                host.persist()
+        elif cluster.mail:
+            self.deliver()
+
+    def deliver(self) -> None:
+        rng, mail = self.rng, self.cluster.mail
+        envelope = mail.pop(0 if self.in_order else rng.randrange(min(len(mail), 20)))
+        if rng.random() < self.loss:
+            return
+        if rng.random() < self.repeat:
+            mail.insert(rng.randrange(len(mail) + 1), envelope)
+        self.cluster.deliver(envelope)
+        message = envelope.message
+        if isinstance(message, ReadIndexResponse) and message.index:
+            self.checker.read_answered(message.token, message.index)
+
+    def crash_or_restart(self, host: Host) -> None:
+        if not host.up:
+            host.start()
+            return
+        applied_index = host.node.log.applied_index
+        host.flushed_index = self.rng.randint(host.flushed_index, applied_index)
+        host.crash(write_survives=self.rng.random() < 0.3)
+        for other in self.cluster.hosts.values():
+            if other.up and self.rng.random() < 0.7:
+                other.node.peer_unreachable(host.id)
+
+    def propose(self, host: Host) -> None:
+        if host.node.role is Role.LEADER:
+            self.numbers += self.rng.choice([1, 1, 5])
+            host.propose(
+                *[b"%d" % number for number in range(self.rng.choice([1, 1, 5]))], b"%d" % self.numbers
+            )
+
+    def read(self, host: Host) -> None:
+        self.numbers += 1
+        token = (host.starts, self.numbers)
+        self.checker.reads[token] = self.checker.commit_index
+        node = host.node
+        if node.role is Role.LEADER:
+            host.observe()
+            node.read_index(token)
+            if self.rng.random() < 0.5:  # Else it shares the turn with what comes next.
+                host.turn()
+        elif node.leader:
+            self.cluster.send(host.id, node.leader, ReadIndexRequest(host.id, node.term, token))
+
+    def recover(self) -> None:
+        """No more faults: a leader within bounded time, and everybody has everything it commits."""
+        cluster = self.cluster
+        cluster.heal()
+        for host in cluster.hosts.values():
+            if not host.up:
+                host.start()
+        for _ in range(100):
+            cluster.pass_ticks()
+            leader = cluster.leader()
+            if leader is not None and leader.node.commit_index == leader.node.last_index:
+                break
+        else:
+            raise AssertionError("no leader that commits, 100 ticks after the last fault")
+        leader.propose(b"last")
+        cluster.pass_ticks(10)
+        for host in cluster.hosts.values():
+            assert host.node.commit_index == leader.node.last_index, f"n{host.id} was left behind"
+            assert self.checker.committed[-1].payload == b"last"
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_seeds(block: int) -> None:
+    answered = entries = 0
+    for seed in range(block * SEEDS // 10, (block + 1) * SEEDS // 10):
+        run = Run(seed)
+        try:
+            run.execute()
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
+        answered += run.checker.reads_answered
+        entries += len(run.checker.committed)
+    # A scheduler under which nothing ever happens would find nothing.
+    assert answered > 100
+    assert entries > 500

@@ -1,0 +1,223 @@
+"""What `StateStore` promises, held by both implementations: order, atomic writes, and what a crash leaves."""
+
+import random
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from respraft.storage.interface import StorageFailed
+from respraft.storage.state import RocksStateStore
+from respraft.storage.state_interface import StateStore
+from respraft.storage.state_memory import MemoryStateStore
+
+LOW, HIGH = b"", b"\xff"
+
+
+class Disk(Protocol):
+    """Where a store lives: what is there after it was closed, and after a crash."""
+
+    store: StateStore
+
+    def reopen(self) -> StateStore: ...
+
+    def crash(self) -> StateStore: ...
+
+
+class RocksDisk:
+    """A crash is a copy of the files as they are: what is in memory only is not in it."""
+
+    def __init__(self, path: Path) -> None:
+        self._root = path
+        self._lives = 0
+        self.store = self._open()
+
+    def reopen(self) -> StateStore:
+        self.store.close()
+        self.store = self._open()
+        return self.store
+
+    def crash(self) -> StateStore:
+        before = self._path()
+        self._lives += 1
+        shutil.copytree(before, self._path())
+        self.store.close()
+        self.store = self._open()
+        return self.store
+
+    def _path(self) -> Path:
+        return self._root / str(self._lives)
+
+    def _open(self) -> RocksStateStore:
+        return RocksStateStore(self._path(), write_buffer_bytes=1 << 20, block_cache_bytes=1 << 20)
+
+
+class MemoryDisk:
+    def __init__(self, _path: Path) -> None:
+        self.store = MemoryStateStore()
+
+    def reopen(self) -> StateStore:
+        self.store.close()
+        return self.store
+
+    def crash(self) -> StateStore:
+        self.store.crash()
+        return self.store
+
+
+@pytest.fixture(params=[RocksDisk, MemoryDisk])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
+    make: Callable[[Path], Disk] = request.param
+    return make(tmp_path)
+
+
+def everything(store: StateStore) -> dict[bytes, bytes]:
+    return dict(store.iterate(LOW, HIGH))
+
+
+def test_get_tells_missing_from_empty(disk: Disk) -> None:
+    disk.store.write({b"full": b"x", b"empty": b""})
+    assert disk.store.get(b"full") == b"x"
+    assert disk.store.get(b"empty") == b""
+    assert disk.store.get(b"missing") is None
+    assert disk.store.get_many([b"missing", b"full", b"empty", b"full"]) == [None, b"x", b"", b"x"]
+    assert disk.store.get_many([]) == []
+
+
+def test_none_deletes_and_deleting_what_is_not_there_is_nothing(disk: Disk) -> None:
+    disk.store.write({b"a": b"1", b"b": b"2"})
+    disk.store.write({b"a": None, b"never": None})
+    assert everything(disk.store) == {b"b": b"2"}
+
+
+def test_ranges_are_cleared_before_the_puts_of_the_same_write(disk: Disk) -> None:
+    disk.store.write({b"a": b"1", b"b1": b"1", b"b2": b"1", b"c": b"1"})
+    disk.store.write({b"b2": b"2"}, [(b"b", b"c")])
+    assert everything(disk.store) == {b"a": b"1", b"b2": b"2", b"c": b"1"}
+    assert disk.store.get_many([b"b1", b"b2"]) == [None, b"2"]
+
+
+def test_iteration_is_in_byte_order_from_low_to_before_high(disk: Disk) -> None:
+    keys = [b"\x00", b"a", b"a\x00", b"a\xff", b"b", b"b\x00", b"c"]
+    disk.store.write({key: b"v" + key for key in reversed(keys)})
+    assert list(disk.store.keys(LOW, HIGH)) == keys
+    assert list(disk.store.keys(b"a", b"b")) == [b"a", b"a\x00", b"a\xff"]
+    assert list(disk.store.iterate(b"a\x01", b"b\x00")) == [(b"a\xff", b"va\xff"), (b"b", b"vb")]
+    assert list(disk.store.keys(b"d", b"e")) == list(disk.store.keys(b"b", b"b")) == []
+
+
+def test_an_iteration_shows_the_map_as_of_its_beginning(disk: Disk) -> None:
+    disk.store.write({b"a": b"1", b"b": b"1"})
+    rows, keys = disk.store.iterate(LOW, HIGH), disk.store.keys(LOW, HIGH)
+    disk.store.write({b"b": b"2", b"c": b"2", b"a": None})
+    assert list(rows) == [(b"a", b"1"), (b"b", b"1")]
+    assert list(keys) == [b"a", b"b"]
+
+
+def test_closing_keeps_everything(disk: Disk) -> None:
+    disk.store.write({b"a": b"1"})
+    disk.store.write({b"b": b"2"}, [(b"a", b"b")])
+    assert everything(disk.reopen()) == {b"b": b"2"}
+
+
+def test_a_crash_takes_away_what_was_not_flushed_and_nothing_else(disk: Disk) -> None:
+    disk.store.write({b"a": b"1", b"b": b"1"})
+    disk.store.flush()
+    disk.store.write({b"a": b"2", b"c": b"2"}, [(b"b", b"c")])
+    store = disk.crash()
+    assert everything(store) == {b"a": b"1", b"b": b"1"}
+    store.write({b"a": b"3"})
+    store.flush()
+    assert everything(disk.crash()) == {b"a": b"3", b"b": b"1"}
+
+
+def test_flush_may_run_in_another_thread_while_writes_go_on(disk: Disk) -> None:
+    disk.store.write({b"before": b"1"})
+    flusher = threading.Thread(target=disk.store.flush)
+    flusher.start()
+    for number in range(100):
+        disk.store.write({b"during": b"%d" % number})
+    flusher.join()
+    assert disk.store.get(b"during") == b"99"
+    assert disk.crash().get(b"before") == b"1"
+
+
+def test_more_than_the_write_buffer_holds(disk: Disk) -> None:
+    rng = random.Random(0)
+    expected: dict[bytes, bytes] = {}
+    for _ in range(40):
+        puts = {b"%05d" % rng.randrange(20_000): rng.randbytes(1000) for _ in range(100)}
+        disk.store.write(puts)
+        expected |= puts
+    keys = sorted(expected)
+    assert list(disk.store.keys(LOW, HIGH)) == keys
+    assert disk.store.get_many(keys) == [expected[key] for key in keys]
+
+
+def test_a_crash_in_memory_may_keep_some_writes_whole_and_in_order() -> None:
+    store = MemoryStateStore()
+    store.write({b"a": b"1"})
+    store.flush()
+    for number in (2, 3, 4):
+        store.write({b"a": b"%d" % number, b"b": b"%d" % number})
+    assert store.unflushed_writes == 3
+    store.crash(writes_kept=2)
+    assert everything(store) == {b"a": b"3", b"b": b"3"}
+    store.crash()
+    assert everything(store) == {b"a": b"3", b"b": b"3"}, "what survived a crash is on disk"
+
+
+def test_a_directory_that_cannot_be_opened_is_a_storage_failure(tmp_path: Path) -> None:
+    store = RocksStateStore(tmp_path, write_buffer_bytes=1 << 20, block_cache_bytes=1 << 20)
+    with pytest.raises(StorageFailed, match=str(tmp_path)):
+        RocksStateStore(tmp_path, write_buffer_bytes=1 << 20, block_cache_bytes=1 << 20)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store: list(store.keys(LOW, HIGH)),
+        lambda store: list(store.iterate(LOW, HIGH)),
+        lambda store: store.get_many([b"%05d" % number for number in range(5000)]),
+    ],
+)
+def test_a_damaged_file_is_a_storage_failure_and_not_the_end_of_the_data(
+    use: Callable[[StateStore], object], tmp_path: Path
+) -> None:
+    store = RocksStateStore(tmp_path, write_buffer_bytes=64 << 20, block_cache_bytes=1 << 20)
+    rng = random.Random(0)
+    store.write({b"%05d" % number: rng.randbytes(100) for number in range(5000)})
+    store.close()
+    (path,) = tmp_path.glob("*.sst")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+    store = RocksStateStore(tmp_path, write_buffer_bytes=64 << 20, block_cache_bytes=1 << 20)
+    with pytest.raises(StorageFailed, match="Corruption"):
+        use(store)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store: store.get(b"a"),
+        lambda store: store.get_many([b"a"]),
+        lambda store: list(store.iterate(LOW, HIGH)),
+        lambda store: list(store.keys(LOW, HIGH)),
+        lambda store: store.write({b"a": b"1"}),
+        lambda store: store.flush(),
+    ],
+)
+def test_whatever_rocksdb_raises_is_a_storage_failure(
+    use: Callable[[StateStore], object], tmp_path: Path
+) -> None:
+    store = RocksStateStore(tmp_path, write_buffer_bytes=1 << 20, block_cache_bytes=1 << 20)
+    store.close()
+    with pytest.raises(StorageFailed, match="state database"):
+        use(store)
