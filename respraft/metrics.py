@@ -158,7 +158,8 @@ IN_FLIGHT_BYTES: Final = Gauge(
 )
 APPLY_SECONDS: Final = Histogram(
     "respraft_apply_seconds",
-    "Time to apply one run of committed entries, on the event loop: nothing else happens meanwhile.",
+    "Length of a turn's work when it applied committed entries, on the event loop: nothing else happens "
+    "meanwhile.",
     buckets=_DISK_BUCKETS,
     registry=REGISTRY,
 )

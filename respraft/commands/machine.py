@@ -159,9 +159,7 @@ class KeyspaceMachine:
 
     def sizes(self) -> dict[int, int]:
         """Return the number of keys in each database that is not empty, as DBSIZE counts them."""
-        return {
-            number: overlay.count for number, overlay in enumerate(self._overlays) if overlay.count
-        }
+        return {number: overlay.count for number, overlay in enumerate(self._overlays) if overlay.count}
 
     def flush(self) -> None:
         """Make everything committed survive a crash. May be called from another thread."""

@@ -21,13 +21,13 @@ This module does no I/O: the link decides when to take, by whether its socket ac
 
 import struct
 from collections import deque
-from collections.abc import Sequence
 from typing import Final
 
 from respraft.peer.codec import FRAGMENT, MESSAGE, Buffer, PeerProtocolError, encode_frame, encode_frame_head
 
 SMALL_BYTES_MAX: Final = 16 << 10
-"""Every message that is no batch and no append of entries is far below; at 1 Gbit/s it takes 0.13 ms."""
+"""Every message that is no batch and no append of entries is far below; at 1 Gbit/s it takes 0.13 ms.
+Where fragments are smaller still, their size is the bound: no frame is longer than one."""
 
 _FRAGMENT_PREFIX: Final = struct.Struct("<IB")
 _NUMBER_MODULUS: Final = 1 << 32
@@ -46,6 +46,7 @@ class SendQueue:
         self.bytes = 0
         """Of the messages that wait, frame headers left out."""
         self._fragment_bytes = fragment_bytes
+        self._small_bytes_max = min(SMALL_BYTES_MAX, fragment_bytes)
         self._bytes_max = bytes_max
         self._small: list[bytes] = []
         self._small_bytes = 0
@@ -60,7 +61,7 @@ class SendQueue:
         if self.bytes + size > self._bytes_max and self.bytes:
             return False
         self.bytes += size
-        if size > SMALL_BYTES_MAX or message_class in self._bulk_classes:
+        if size > self._small_bytes_max or message_class in self._bulk_classes:
             self._bulk.append((message_class, body))
             self._bulk_classes[message_class] = self._bulk_classes.get(message_class, 0) + 1
         else:
@@ -142,8 +143,3 @@ class Reassembly:
             return None
         whole, self._pieces = self._pieces, bytearray()
         return whole
-
-
-def bytes_of(parts: Sequence[Buffer]) -> int:
-    """Return how many bytes `parts` are on the wire."""
-    return sum(map(len, parts))

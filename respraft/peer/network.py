@@ -191,7 +191,7 @@ class PeerNetwork(Generic[M]):
         peer.receiving = link
         peer.receiving_ended_by_peer = False
         link.traffic = peer.traffic
-        _LOG.info(f"the link from node {node_id} at {link.remote} is up")
+        _LOG.debug(f"the link from node {node_id} at {link.remote} is up")
         if peer.dialer is not None:
             peer.dialer.hasten()
 
@@ -204,7 +204,7 @@ class PeerNetwork(Generic[M]):
             self._complain_of_stranger(link)
             return
         node_id = link.peer.node_id
-        _LOG.info(f"the link from node {node_id} at {link.remote} is down: {link.reason}")
+        _LOG.debug(f"the link from node {node_id} at {link.remote} is down: {link.reason}")
         peer = self._peers.get(node_id)
         if peer is not None and peer.receiving is link:
             peer.receiving = None

@@ -65,7 +65,7 @@ class RaftNode(RaftState):
                 return
             if not self._adopt_term(message):
                 return
-        _HANDLERS[type(message)](self, message)
+        _STEPS[type(message)](self, message)
 
     def propose(self, payload: bytes) -> Index:
         """Append an entry, on the leader. Returns its index; it counts once it comes back committed.
@@ -236,7 +236,7 @@ def _on_read_index_response(state: RaftState, response: ReadIndexResponse) -> No
     """The driver made the request and takes the answer; only its term concerns the core."""
 
 
-_HANDLERS: Final[dict[type, Callable[[RaftState, Any], None]]] = {
+_STEPS: Final[dict[type, Callable[[RaftState, Any], None]]] = {
     PreVoteRequest: election.on_pre_vote_request,
     PreVoteResponse: election.on_pre_vote_response,
     VoteRequest: election.on_vote_request,

@@ -205,7 +205,8 @@ class Replica:
         if ready.write is not None:
             self._write_in_flight = ready.write.number
             self._durable_messages = ready.write.messages
-        output = Output(ready.messages + self._messages, ready.write, self._answers, self._again)
+        messages, applied = ready.messages + self._messages, len(ready.committed)
+        output = Output(messages, ready.write, self._answers, applied, self._again)
         self._messages = []
         self._answers = []
         return output

@@ -26,6 +26,7 @@ class Output(msgspec.Struct):
     messages: list[Outgoing]  # Send now.
     write: LogWrite | None  # Start now; none is in flight.
     answers: list[Answer]
+    applied: int  # Entries that were applied.
     again: bool  # Something is left to do that needs no further input: take another turn soon.
 
 

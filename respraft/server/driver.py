@@ -61,6 +61,7 @@ class Timings(msgspec.Struct):
     """What histograms are made of, in seconds, since it was last taken."""
 
     turn_s: list[float]
+    apply_s: list[float]  # The replica's part of turns in which entries were applied.
     fsync_s: list[float]  # Filled by the disk thread; appending to a list is atomic.
     lag_s: list[float]
 
@@ -91,7 +92,7 @@ class Driver:
         self._log_store = log_store
         self._deliver = deliver
         self._network: PeerNetwork[ReplicaMessage]
-        self._timings = Timings([], [], [])
+        self._timings = Timings([], [], [], [])
         self._heartbeats: dict[NodeId, tuple[int, float]] = {}  # Round and time of the last one sent.
         self._awake = False
         self._stopped = False
@@ -103,7 +104,7 @@ class Driver:
 
     def take_timings(self) -> "Timings":
         """Return the timings so far and begin anew."""
-        timings, self._timings = self._timings, Timings([], [], [])
+        timings, self._timings = self._timings, Timings([], [], [], [])
         return timings
 
     def start(self, network: PeerNetwork[ReplicaMessage]) -> None:
@@ -154,6 +155,8 @@ class Driver:
             output = self._replica.take_output()
         except Exception:
             self._die(EXIT_INTERNAL_ERROR, _IN_DOUBT)
+        if output.applied:
+            self._timings.apply_s.append(time.perf_counter() - begin)
         if output.write is not None:
             self._writes.put(output.write)
         self._send(output.messages)

@@ -98,6 +98,7 @@ class Figures:
         _observe(metrics.READ_BARRIER_SECONDS, samples.barrier_ms, 0.001)
         timings = driver.take_timings()
         _observe(metrics.TURN_SECONDS, timings.turn_s, 1.0)
+        _observe(metrics.APPLY_SECONDS, timings.apply_s, 1.0)
         _observe(metrics.LOG_FSYNC_SECONDS, timings.fsync_s, 1.0)
         _observe(metrics.LOOP_LAG_SECONDS, timings.lag_s, 1.0)
         leader = self._server.replica.leader

@@ -15,7 +15,7 @@ from typing import Final
 from rocksdict import DBCompressionType, DBRecoveryMode, Options
 
 WRITE_BUFFER_BYTES: Final = 32 << 20
-"""Entries in memory before they go to a file. Bounds what a start replays: some 0.3 s of small entries."""
+"""Entries in memory before they go to a file. Bounds what a start replays."""
 
 WRITE_BUFFERS: Final = 4
 """One that is written to, the others on their way to files: a slow flush does not stop writes at once."""

@@ -54,11 +54,19 @@ class Mark:
     """An open mark file. Written by the disk thread only."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, or create one that says 0. Raises OSError."""
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        if os.fstat(self._descriptor).st_size == 0:
-            self.write(0)
-            self.sync()
+        """Open the file, or create one that says 0. Raises OSError.
+
+        A new one gets its name when its content is durable, so a crash leaves no empty one. The name itself
+        is the caller's to make durable.
+        """
+        if path.exists():
+            self._descriptor = os.open(path, os.O_RDWR)
+            return
+        unnamed = path.with_name(path.name + ".new")
+        self._descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        self.write(0)
+        self.sync()
+        unnamed.rename(path)
 
     def write(self, counter: int) -> None:
         """Note that this write is durable in the log. Raises OSError."""

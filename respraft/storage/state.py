@@ -91,10 +91,10 @@ class RocksStateStore(StateStore):
         return cast(list[bytes | None], values)
 
     def iterate(self, low: bytes, high: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return _rows(self._seek(low, high))
+        return _rows(self._seek(low, high), high)
 
     def keys(self, low: bytes, high: bytes) -> Iterator[bytes]:
-        return _keys(self._seek(low, high))
+        return _keys(self._seek(low, high), high)
 
     def write(self, puts: Mapping[bytes, bytes | None], cleared: Sequence[tuple[bytes, bytes]] = ()) -> None:
         batch = WriteBatch(raw_mode=True)
@@ -158,14 +158,18 @@ def _options(write_buffer_bytes: int, block_cache_bytes: int) -> Options:
     return options
 
 
-def _rows(place: RdictIter) -> Iterator[tuple[bytes, bytes]]:
+# RocksDB reads the upper bound where Python keeps it. The iterators below hold it only so that it is there as
+# long as they are: without that, an iteration ends wherever the memory's next content says.
+
+
+def _rows(place: RdictIter, high: bytes) -> Iterator[tuple[bytes, bytes]]:
     while place.valid():
         yield place.key(), place.value()
         place.next()
     _check(place)
 
 
-def _keys(place: RdictIter) -> Iterator[bytes]:
+def _keys(place: RdictIter, high: bytes) -> Iterator[bytes]:
     while place.valid():
         yield place.key()
         place.next()

@@ -54,7 +54,7 @@ class Incrementer:
                 self._increment_at(home)
             except (redis.RedisError, OSError) as error:
                 if self._cluster.nodes[home].kills == kills:
-                    self.errors.append(f"node {home}: {error!r}")
+                    self.errors.append(f"node {home}: {type(error).__name__}: {error}")
                 else:
                     self._flee(home)
 

@@ -86,9 +86,9 @@ def _write_until_all_die(cluster: Cluster, ledgers: dict[str, Ledger]) -> None:
                     ledger.stored = ledger.sent
         except redis.ConnectionError as error:
             if cluster.nodes[node_id].kills == kills:
-                ledger.errors.append(f"node {node_id}: {error!r}")
+                ledger.errors.append(f"node {node_id}: {type(error).__name__}: {error}")
         except redis.RedisError as error:
-            ledger.errors.append(f"node {node_id}: {error!r}")
+            ledger.errors.append(f"node {node_id}: {type(error).__name__}: {error}")
 
     threads = [
         threading.Thread(target=write, args=(name, ledger, 1 + place % 3), daemon=True)

@@ -16,11 +16,9 @@ TTL_MS: Final = 200
 SOON_MS: Final = 100
 """On a quiet cluster a key is gone this long after its time at the latest."""
 
-ROUNDING_MS: Final = 1
-"""Deadlines are whole milliseconds: a key that was written late in one loses the part that had passed."""
-
-SLEW: Final = 0.1
-"""The log's clock runs at most this much faster than time, to catch up with a median ahead of it."""
+ROUNDING_MS: Final = 2
+"""Deadlines are whole milliseconds: a key that was written late in one loses the part that had passed. And the
+log's clock may run a little fast, to catch up with a median ahead of it: 0.2 % where that is 4 s ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,7 @@ def test_clocks_two_seconds_apart_change_nothing(
     ahead_s = {node_id: _time_s(cluster, node_id) - time.time() for node_id in cluster.nodes}
     assert max(ahead_s.values()) - min(ahead_s.values()) > 1, f"libfaketime has no effect: {ahead_s}"
     for writer in cluster.nodes:
-        life = _watch(cluster, writer, f"skewed:{writer}", TTL_MS, for_ms=2 * TTL_MS + 400)
+        life = _watch(cluster, writer, f"skewed:{writer}", TTL_MS, for_ms=TTL_MS + 400)
         life.check_never_early(TTL_MS * (1 - SLEW))
         life.check_gone_by(
             2 * TTL_MS + SOON_MS
@@ -172,4 +170,6 @@ def _clock_ahead(seconds: int) -> Mapping[str, str]:
         "LD_PRELOAD": variables["LD_PRELOAD"],
         "FAKETIME": f"+{seconds}s",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        # Its repair of waits on the monotonic clock breaks them instead: threads then sleep for up to seconds.
+        "FAKETIME_FORCE_MONOTONIC_FIX": "0",
     }

@@ -47,7 +47,9 @@ def test_frames_survive_a_split_at_each_position(position: int) -> None:
 
 
 def test_frames_survive_arriving_byte_by_byte() -> None:
-    assert frames_of(FrameReader(FRAME_BYTES_MAX), *(STREAM[i : i + 1] for i in range(len(STREAM)))) == EXPECTED
+    assert (
+        frames_of(FrameReader(FRAME_BYTES_MAX), *(STREAM[i : i + 1] for i in range(len(STREAM)))) == EXPECTED
+    )
 
 
 @settings(derandomize=True)
@@ -113,6 +115,12 @@ def test_garbage_makes_a_reader_raise_nothing_else(chunks: list[bytes]) -> None:
         return
 
 
+class Stray(msgspec.Struct, tag=51, array_like=True, frozen=True):
+    """Not in the union of the test's codec."""
+
+    sender: int
+
+
 MESSAGES = [
     heartbeat(1),
     VoteRequest(sender=2, term=2**63, last_index=5, last_term=4, transfer=True),
@@ -159,7 +167,9 @@ def test_what_is_no_message_is_refused(body: bytes) -> None:
 @given(
     st.one_of(
         st.binary(max_size=60),
-        st.builds(lambda tag, rest: bytes([0x90 | 6, tag]) + rest, st.integers(0, 127), st.binary(max_size=60)),
+        st.builds(
+            lambda tag, rest: bytes([0x90 | 6, tag]) + rest, st.integers(0, 127), st.binary(max_size=60)
+        ),
         st.builds(
             lambda message, position, value: _flipped(codec().encode(message), position, value),
             st.sampled_from(MESSAGES),
@@ -176,11 +186,8 @@ def test_garbage_makes_the_decoder_raise_nothing_else(body: bytes) -> None:
 
 
 def test_a_message_that_no_peer_could_read_is_our_bug() -> None:
-    class Stray(Blob, tag=51):
-        pass
-
     with pytest.raises(AssertionError, match="Stray"):
-        codec().encode(Stray(sender=1, payload=b""))
+        codec().encode(Stray(sender=1))  # type: ignore[arg-type]
 
 
 def _flipped(body: bytes, position: int, value: int) -> bytes:

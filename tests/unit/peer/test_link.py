@@ -373,7 +373,12 @@ async def test_a_peer_that_is_silent_in_the_handshake_is_cut_off() -> None:
 async def test_a_link_that_was_ended_before_it_began_never_begins() -> None:
     owner = Owner()
     link = ReceivingLink(
-        handshake=accepting(), own_id=2, owner=owner, config=peer_config(), codec=codec(), deliver=owner.deliver
+        handshake=accepting(),
+        own_id=2,
+        owner=owner,
+        config=peer_config(),
+        codec=codec(),
+        deliver=owner.deliver,
     )
     assert not link.connected
     link.end("too many")

@@ -25,7 +25,7 @@ SECRET = b"a long random secret"
 
 
 def free_port() -> int:
-    """Return a port on which nobody listens. It stays bound no longer, but the system does not reuse it soon."""
+    """Return a port on which nobody listens; the system does not give it away again soon."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -59,9 +59,7 @@ class Stranger:
 async def shaken(port: int, *, node_id: int = 1, to: int = 2) -> Stranger:
     """Knock and go through the handshake as node `node_id`; what comes then is up to the test."""
     stranger = await Stranger.knock(port)
-    handshake = Dialing(
-        own=introduction(node_id), to=to, check=lambda _: None, nonce=bytes(32), secret=None
-    )
+    handshake = Dialing(own=introduction(node_id), to=to, check=lambda _: None, nonce=bytes(32), secret=None)
     stranger.writer.write(handshake.start())
     while handshake.peer is None:
         stranger.writer.write(handshake.feed(await stranger.reader.read(1000)))
@@ -178,14 +176,16 @@ def test_a_peer_that_dials_us_is_dialled_without_waiting_for_the_pause_to_end() 
         port = free_port()
         one, first = await nodes.start(1, config=peer_config(reconnect_ms_max=60_000))
         one.set_peers({2: f"127.0.0.1:{port}"})
-        for attempts in range(1, 10):  # By then the pause is five seconds at least.
-            await first.until(lambda attempts=attempts: len(first.events) >= attempts)  # type: ignore[misc]
-            one._peers[2].dialer.hasten()  # type: ignore[union-attr]
-        attempts_before = one.status()[2].dial_attempts
+        callers = []
+        for attempts in range(1, 12):  # The pause has grown to ten seconds at least by then.
+            await first.until(lambda: one.status()[2].dial_errors >= attempts)  # noqa: B023
+            callers.append(await shaken(one.port, node_id=2, to=1))
         two, _ = await nodes.start(2, listen=f"127.0.0.1:{port}")
         two.set_peers(nodes.addresses())
         await first.until_event("up", 2)
-        assert one.status()[2].dial_attempts <= attempts_before + 1
+        assert one.status()[2].dial_attempts <= 13
+        for caller in callers:
+            await caller.until_closed()
 
     run_with_nodes(whole)
 
@@ -224,12 +224,15 @@ def test_a_refusal_is_told_to_the_refused_and_logged_on_both_sides(caplog: pytes
         one.set_peers(nodes.addresses())
         two.set_peers(nodes.addresses())
         # Once by the acceptor of our link, and once by the dialer of theirs, which checks our welcome.
-        await first.until(lambda: first.events.count(("refused", 1 + 1, second.refusals[1])) >= 4)
+        await first.until(lambda: first.events.count(("refused", 2, second.refusals[1])) >= 4)
         assert "up" not in {event[0] for event in first.events + second.events}
         assert not one.send(2, heartbeat(1)) and not two.send(1, heartbeat(2))
         assert one.status()[2].refusal == second.refusals[1]
         refused = [text for text in caplog.messages if second.refusals[1] in text]
-        assert len([text for text in refused if text.startswith("node 2 at") and "refuses this node" in text]) == 2
+        assert (
+            len([text for text in refused if text.startswith("node 2 at") and "refuses this node" in text])
+            == 2
+        )
         assert len([text for text in refused if text.startswith("a node at 127.0.0.1 is refused")]) == 1
         assert len([text for text in refused if text.startswith("node 1 at") and "is refused" in text]) == 1
 
@@ -244,16 +247,24 @@ def test_a_refusal_is_told_to_the_refused_and_logged_on_both_sides(caplog: pytes
 
 @pytest.mark.parametrize(
     ("cluster_id", "secret", "text"),
-    [("other", SECRET, "cluster 'other'"), ("test", b"guess", "cluster secret"), ("test", None, "cluster secret")],
+    [
+        ("other", SECRET, "cluster 'other'"),
+        ("test", b"guess", "cluster secret"),
+        ("test", None, "cluster secret"),
+    ],
 )
-def test_nodes_that_do_not_belong_together_stay_apart(cluster_id: str, secret: bytes | None, text: str) -> None:
+def test_nodes_that_do_not_belong_together_stay_apart(
+    cluster_id: str, secret: bytes | None, text: str
+) -> None:
     async def whole(nodes: Nodes) -> None:
         await nodes.start(1, secret=SECRET)
         await nodes.start(2, secret=SECRET)
         await nodes.connect_all()
         stray, owner = await nodes.start(3, secret=secret, cluster_id=cluster_id)
         stray.set_peers(nodes.addresses())
-        await owner.until(lambda: {(kind, peer) for kind, peer in owner.kinds()} >= {("refused", 1), ("refused", 2)})
+        await owner.until(
+            lambda: {(kind, peer) for kind, peer in owner.kinds()} >= {("refused", 1), ("refused", 2)}
+        )
         assert all(text in event[2] for event in owner.events)
         assert 3 not in nodes.networks[1].status()
 
@@ -367,7 +378,7 @@ def test_a_message_in_another_name_ends_the_link(caplog: pytest.LogCaptureFixtur
         assert second.messages == []
         assert "a message of node 3 on a link of node 1" in caplog.text
 
-    caplog.set_level("INFO", "respraft.peer")
+    caplog.set_level("DEBUG", "respraft.peer")
     run_with_nodes(whole)
 
 

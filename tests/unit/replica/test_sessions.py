@@ -343,9 +343,10 @@ def test_in_flight_bytes_past_the_hard_limit_are_refused_as_busy() -> None:
     hard = cluster.config(1).client.in_flight_bytes_hard_max
     replica = leader.replica
     assert replica.submit("big", [[b"SET", b"k", b"v"]], [], 0, hard) is None
-    assert replica.congested
+    congested = [replica.congested]
     assert replica.submit("next", [[b"SET", b"k", b"w"]], [], 0, 1) is Refusal.BUSY
     cluster.settle()
-    assert not replica.congested
+    congested.append(replica.congested)
+    assert congested == [True, False]
     assert leader.replies("big") == [OK]
     assert cluster.ask(leader.id, "GET k") == [b"v"]

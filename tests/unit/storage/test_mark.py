@@ -15,6 +15,15 @@ def test_a_new_mark_says_zero(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_start_that_crashed_leaves_no_half_made_mark(tmp_path: Path) -> None:
+    path = tmp_path / "log.mark"
+    (tmp_path / "log.mark.new").write_bytes(b"left behind")
+    assert read_mark(path) is None
+    Mark(path).close()
+    assert read_mark(path) == 0
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_it_says_what_was_written_last(tmp_path: Path) -> None:
     path = tmp_path / "log.mark"
     mark = Mark(path)

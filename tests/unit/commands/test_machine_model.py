@@ -1,0 +1,184 @@
+"""Random histories of the keyspace against a dict: whatever is written, undone, cleared, expired or lost."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from respraft.commands.context import Context
+from respraft.commands.machine import KeyspaceMachine
+from respraft.commands.spec import ALL_KEYS, CommandSpec, Kind
+from respraft.commands.table import lookup
+from respraft.resp.errors import ReplyError
+from respraft.resp.replies import Reply
+from respraft.storage.state_memory import MemoryStateStore
+
+NOON = 1_700_000_000_000
+KEYS = (b"a", b"b", b"c", b"buckeroo", b"plumless")
+DATABASES = (0, 1)
+
+
+def mess(context: Context, args: list[bytes]) -> Reply:
+    """MESS key key: changes much, and then refuses."""
+    context.set_string(args[1], b"mess", deadline=context.now_ms + 5)
+    context.set_string(args[2], b"mess")
+    context.rename(args[1], args[2])
+    context.clear(1)
+    context.copy(args[2], args[1], target_database=1)
+    context.clear()
+    context.set_string(args[1], b"mess")
+    raise ReplyError("ERR", "mess")
+
+
+MESS = CommandSpec(
+    name=b"MESS",
+    arity=3,
+    kind=Kind.WRITE,
+    function=mess,
+    keys=ALL_KEYS,
+    summary="",
+    since="",
+    group="",
+    complexity="",
+)
+
+
+@dataclass
+class Model:
+    """The keyspace as a dict: (database, key) -> value and deadline, 0 for none."""
+
+    live: dict[tuple[int, bytes], tuple[bytes, int]] = field(default_factory=dict)
+
+    def expire(self, now: int) -> None:
+        self.live = {at: kept for at, kept in self.live.items() if not kept[1] or kept[1] > now}
+
+    def apply(self, database: int, args: list[bytes], now: int) -> None:
+        live = self.live
+        match args:
+            case [b"SET", key, value]:
+                live[database, key] = (value, 0)
+            case [b"PSETEX", key, ttl, value]:
+                live[database, key] = (value, now + int(ttl))
+            case [b"APPEND", key, value]:
+                old, deadline = live.get((database, key), (b"", 0))
+                live[database, key] = (old + value, deadline)
+            case [b"PEXPIRE", key, ttl]:
+                if (database, key) in live:
+                    live[database, key] = (live[database, key][0], now + int(ttl))
+            case [b"PERSIST", key]:
+                if (database, key) in live:
+                    live[database, key] = (live[database, key][0], 0)
+            case [b"DEL", *keys]:
+                for key in keys:
+                    live.pop((database, key), None)
+            case [b"RENAME", source, target]:
+                if (database, source) in live:
+                    live[database, target] = live.pop((database, source))
+            case [b"COPY", source, target, b"DB", other, b"REPLACE"]:
+                same = (database, source) == (int(other), target)
+                if not same and (database, source) in live:
+                    live[int(other), target] = live[database, source]
+            case [b"FLUSHDB"]:
+                self.live = {at: kept for at, kept in live.items() if at[0] != database}
+            case [b"FLUSHALL"]:
+                live.clear()
+            case _:
+                assert args[0] == b"MESS"
+        self.expire(now)
+
+
+key = st.sampled_from(KEYS)
+ttl = st.integers(1, 40).map(lambda number: b"%d" % number)
+value = st.binary(max_size=3)
+command = st.one_of(
+    st.tuples(st.just(b"SET"), key, value),
+    st.tuples(st.just(b"PSETEX"), key, ttl, value),
+    st.tuples(st.just(b"APPEND"), key, value),
+    st.tuples(st.just(b"PEXPIRE"), key, ttl),
+    st.tuples(st.just(b"PERSIST"), key),
+    st.tuples(st.just(b"DEL"), key, key),
+    st.tuples(st.just(b"RENAME"), key, key),
+    st.tuples(st.just(b"COPY"), key, key, st.just(b"DB"), st.sampled_from([b"0", b"1"]), st.just(b"REPLACE")),
+    st.tuples(st.just(b"MESS"), key, key),
+    st.sampled_from([(b"FLUSHDB",), (b"FLUSHALL",)]),
+).map(list)
+batch = st.lists(st.tuples(st.sampled_from(DATABASES), command), max_size=6)
+entry = st.tuples(st.integers(0, 15), batch)  # Milliseconds since the entry before, and its commands.
+after = st.sampled_from(["nothing", "commit", "commit", "flush", "crash"])
+
+
+class Run:
+    """A machine that crashes and replays, next to the model."""
+
+    def __init__(self, view_bytes_max: int) -> None:
+        self.store = MemoryStateStore()
+        self.view_bytes_max = view_bytes_max
+        self.entries: list[tuple[int, list[tuple[int, list[bytes]]]]] = []
+        self.start()
+
+    def start(self) -> None:
+        self.machine = KeyspaceMachine(
+            self.store,
+            lookup=lambda name: MESS if name == b"MESS" else lookup(name),
+            view_bytes_max=self.view_bytes_max,
+        )
+
+    def apply(self, index: int) -> None:
+        now, commands = self.entries[index]
+        databases = [database for database, _ in commands]
+        self.machine.apply(index, now, [args for _, args in commands], databases, ())
+        self.machine.expire(index, now)
+
+    def commit(self) -> None:
+        self.machine.commit({b"applied": b"%d" % len(self.entries)})
+
+    def crash(self) -> None:
+        self.store.crash(writes_kept=self.store.unflushed_writes // 2)
+        self.start()
+        for index in range(int(self.machine.meta(b"applied") or b"0"), len(self.entries)):
+            self.apply(index)
+        self.commit()
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(st.lists(st.tuples(entry, after), max_size=25), st.sampled_from([0, 600, 1 << 20]))
+def test_the_keyspace_does_what_a_dict_does(
+    steps: list[tuple[tuple[int, list[tuple[int, list[bytes]]]], str]], view_bytes_max: int
+) -> None:
+    run, model, now = Run(view_bytes_max), Model(), NOON
+    for (elapsed, commands), what in steps:
+        now += elapsed
+        run.entries.append((now, commands))
+        run.apply(len(run.entries) - 1)
+        model.expire(now)
+        for database, args in commands:
+            model.apply(database, args, now)
+        if what == "crash":
+            run.crash()
+        elif what != "nothing":
+            run.commit()
+        if what == "flush":
+            run.machine.flush()
+        if what != "nothing":
+            check(run.machine, model, now)
+
+
+def check(machine: KeyspaceMachine, model: Model, now: int) -> None:
+    deadlines = [deadline for _, deadline in model.live.values() if deadline]
+    first = machine.next_deadline()
+    assert (first is None) <= (not deadlines)
+    assert first is None or not deadlines or first <= min(deadlines)
+    for database in DATABASES:
+        expected = {key: kept for (number, key), kept in model.live.items() if number == database}
+        lines = [[b"KEYS", b"*"], [b"SCAN", b"0", b"COUNT", b"100"], [b"DBSIZE"]]
+        lines += [[b"GET", key] for key in KEYS]
+        lines += [[b"PEXPIRETIME", key] for key in KEYS]
+        replies: list[Any] | None = machine.read([(database, line) for line in lines], now, now)
+        assert replies is not None
+        keys, (cursor, scanned), size, *rest = replies
+        assert sorted(keys) == sorted(scanned) == sorted(expected)
+        assert (cursor, size) == (b"0", len(expected))
+        values, times = rest[: len(KEYS)], rest[len(KEYS) :]
+        assert values == [expected[key][0] if key in expected else None for key in KEYS]
+        assert times == [(expected[key][1] or -1) if key in expected else -2 for key in KEYS]

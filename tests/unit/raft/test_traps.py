@@ -1,0 +1,475 @@
+"""The known traps of Raft, one test each or more, and the defects that others had.
+
+The numbers are those of the project's list of traps; 7 and 10 to 15 belong to snapshots, leases and the
+data path. "Raft paper" and "Raft dissertation" are cited in `respraft/raft/__init__.py`.
+"""
+
+import pytest
+
+from respraft.config import RaftConfig
+from respraft.raft.message import (
+    AppendRequest,
+    AppendResponse,
+    HeartbeatRequest,
+    HeartbeatResponse,
+    PreVoteRequest,
+    PreVoteResponse,
+    VoteRequest,
+    VoteResponse,
+)
+from respraft.raft.ready import HardState, NotLeader, Role
+from tests.unit.raft.cluster import WALL_START_MS as WALL
+from tests.unit.raft.cluster import Cluster, Disk, configuration_of, entries_of, first_entry
+
+ELECTION_TICKS = RaftConfig().election_ticks
+
+
+def responses(cluster: Cluster, kind: type[AppendResponse | VoteResponse | PreVoteResponse]) -> list[object]:
+    """The answers of a kind that are under way, taken out of the network."""
+    return [envelope.message for envelope in cluster.take(kind)]
+
+
+# 1. Commit only by counting entries of the current term.
+
+
+def test_trap_1_an_older_entry_on_a_majority_is_not_committed_by_counting() -> None:
+    """Raft paper, section 5.4.2 and figure 8: it may still be replaced by a later leader."""
+    cluster = Cluster(3, config=RaftConfig(append_bytes_max=1))
+    cluster.replace(1, cluster.disk_with([1, 2], term=3))
+    cluster.replace(3, cluster.disk_with([1, 3]))
+    cluster.isolate(3)
+    leader = cluster[1]
+    leader.node.campaign()
+    leader.turn()
+    seen = []
+    while cluster.step():
+        holders = [host for host in cluster.hosts.values() if [e.term for e in host.disk.log[1:2]] == [2]]
+        seen.append((len(holders), leader.node.commit_index))
+    assert (2, 1) in seen, "entry 2 of term 2 was on a majority, and not committed"
+    assert seen[-1] == (2, 3), "the no-op of term 4 commits both"
+
+
+# 2. A no-op on election, and no read index before it commits.
+
+
+def test_trap_2_a_new_leader_appends_a_no_op_of_its_term() -> None:
+    """Raft paper, section 8: a leader must have an entry of its own to know what is committed."""
+    cluster = Cluster(3, terms=[1, 1])
+    leader = cluster.elect(2).node
+    (no_op,) = leader.log.iterate(3)
+    assert (no_op.term, no_op.payload) == (leader.term, b"")
+    assert leader.commit_index == 3
+
+
+def test_trap_2_no_read_is_granted_before_the_no_op_is_committed() -> None:
+    """Its predecessor may have acknowledged more than this leader knows to be committed."""
+    cluster = Cluster(3, terms=[1, 1, 1])
+    leader = cluster[1]
+    leader.node.campaign()
+    while leader.node.role is not Role.LEADER:
+        leader.turn()
+        cluster.step()
+    leader.node.read_index("early")
+    leader.turn()
+    appends = cluster.take(AppendRequest)
+    cluster.settle()
+    assert leader.node.commit_index == 1
+    assert leader.reads == {}, "a quorum has echoed heartbeats, yet nothing of this term is committed"
+    for envelope in appends:
+        cluster.deliver(envelope)
+    cluster.settle()
+    assert leader.reads == {"early": 4}
+
+
+# 3. PreVote and CheckQuorum together; a removed server must not disrupt.
+
+
+def test_trap_3_a_node_that_was_cut_off_comes_back_without_an_election() -> None:
+    """Raft dissertation, section 9.6."""
+    cluster = Cluster(3)
+    leader = cluster.elect(1)
+    term = leader.node.term
+    cluster.isolate(3)
+    cluster.pass_ticks(5 * ELECTION_TICKS)
+    assert cluster[3].node.role is Role.PRE_CANDIDATE
+    assert cluster[3].node.term == term
+    cluster.heal()
+    cluster.pass_ticks(5 * ELECTION_TICKS)
+    assert (leader.node.role, leader.node.term) == (Role.LEADER, term)
+    assert (cluster[3].node.leader, cluster[3].node.commit_index) == (1, leader.node.commit_index)
+
+
+def test_trap_3_a_removed_node_that_does_not_know_it_disrupts_nobody() -> None:
+    """Raft dissertation, section 4.2.3: it hears no heartbeats, and asks for votes for ever."""
+    cluster = Cluster(3)
+    leader = cluster.elect(1)
+    term = leader.node.term
+    others = configuration_of([1, 2, 3, 4])
+    log = [first_entry(others), *entries_of([term] * 20, first=2)]  # Longer than anybody's.
+    cluster.replace(4, Disk(log, HardState(term)))
+    cluster.pass_ticks(8 * ELECTION_TICKS)
+    assert cluster[4].node.role in (Role.PRE_CANDIDATE, Role.FOLLOWER)
+    assert (leader.node.role, leader.node.term) == (Role.LEADER, term)
+
+
+def test_trap_3_votes_against_a_live_leader_are_ignored_with_their_term() -> None:
+    cluster = Cluster(3)
+    term = cluster.elect(1).node.term
+    cluster.pass_ticks(1)
+    for node_id in (1, 2):
+        cluster[node_id].receive(VoteRequest(3, term + 5, 99, term + 4, transfer=False))
+        assert cluster[node_id].node.term == term
+        assert responses(cluster, VoteResponse) == []
+
+
+def test_trap_3_a_voter_protects_its_leader_for_one_election_timeout_and_no_longer() -> None:
+    cluster = Cluster(3)
+    term = cluster.elect(1).node.term
+    cluster.pass_ticks(1)
+    voter = cluster[2]
+    cluster.isolate(1)
+    voter.receive(HeartbeatRequest(1, term, 2, 99, 0))
+    voter.node.patience_ticks = voter.node.election_tick = 10**6  # It never loses patience itself.
+    request = PreVoteRequest(3, term + 1, 99, term)
+    voter.tick(ELECTION_TICKS - 1)
+    voter.receive(request)
+    assert responses(cluster, PreVoteResponse) == [PreVoteResponse(2, term, False)]
+    voter.tick()
+    voter.receive(request)
+    assert responses(cluster, PreVoteResponse) == [PreVoteResponse(2, term + 1, True)]
+
+
+def test_trap_3_a_handover_asked_for_by_the_leader_is_not_refused() -> None:
+    cluster = Cluster(3)
+    term = cluster.elect(1).node.term
+    cluster.pass_ticks(1)
+    cluster[2].node.campaign(transfer=True)
+    cluster[2].turn()
+    cluster.settle()
+    assert (cluster[2].node.role, cluster[2].node.term) == (Role.LEADER, term + 1)
+
+
+def test_trap_3_a_node_whose_term_ran_ahead_is_not_stuck() -> None:
+    """It heeds no leader of an older term, and gets no vote from those who hear that one.
+
+    Its answer to the older leader's heartbeat is what ends this.
+    """
+    cluster = Cluster(3)
+    term = cluster.elect(1).node.term
+    cluster.replace(3, cluster.disk_with([1], term=term + 7, vote=3))
+    cluster.pass_ticks(4 * ELECTION_TICKS)
+    leader = cluster.leader()
+    assert leader is not None and leader.node.term > term + 7
+    assert all(host.node.leader == leader.id for host in cluster.hosts.values())
+
+
+# 4. Delete log entries on conflict only. `test_log.py` has the log's side of it.
+
+
+def test_trap_4_a_late_shorter_append_leaves_the_log_alone() -> None:
+    """Raft paper, figure 2, AppendEntries step 3: the answer to the longer one is out already."""
+    cluster = Cluster(3)
+    follower = cluster[2]
+    long = AppendRequest(1, 2, 1, 1, 1, entries_of([2, 2, 2], first=2))
+    short = AppendRequest(1, 2, 1, 1, 1, entries_of([2], first=2))
+    empty = AppendRequest(1, 2, 1, 1, 1, [])
+    for request in (long, short, empty, long):
+        follower.receive(request)
+        assert follower.node.last_index == 4
+    follower.persist()
+    assert len(follower.disk.log) == 4
+
+
+# 5. Term and vote are on disk before any answer that rests on them.
+
+
+def test_trap_5_a_vote_is_on_disk_before_it_is_sent() -> None:
+    cluster = Cluster(3)
+    voter = cluster[2]
+    voter.receive(VoteRequest(1, 2, 1, 1, transfer=False))
+    assert responses(cluster, VoteResponse) == []
+    voter.persist()
+    assert (voter.disk.hard_state.term, voter.disk.hard_state.vote) == (2, 1)
+    (response,) = cluster.take(VoteResponse)
+    assert isinstance(response.message, VoteResponse) and response.message.granted
+
+
+def test_trap_5_a_vote_outlives_a_crash() -> None:
+    cluster = Cluster(3)
+    cluster[2].receive(VoteRequest(1, 2, 1, 1, transfer=False))
+    cluster[2].persist()
+    cluster[2].crash()
+    cluster[2].start()
+    cluster.mail.clear()
+    cluster[2].receive(VoteRequest(3, 2, 1, 1, transfer=False))
+    assert [each.message for each in cluster.take(VoteResponse)] == [VoteResponse(2, 2, False, WALL)]
+
+
+def test_trap_5_a_vote_that_was_never_written_was_never_sent() -> None:
+    cluster = Cluster(3)
+    cluster[2].receive(VoteRequest(1, 2, 1, 1, transfer=False))
+    cluster[2].crash()
+    cluster[2].start()
+    assert (cluster[2].node.term, cluster[2].node.vote) == (1, 0)
+    assert cluster.take(VoteResponse) == []
+
+
+def test_trap_5_a_candidates_own_vote_counts_when_it_is_on_disk() -> None:
+    cluster = Cluster(1)
+    cluster[1].node.campaign()
+    cluster[1].turn()
+    roles = [cluster[1].node.role]
+    cluster[1].persist()
+    assert [*roles, cluster[1].node.role] == [Role.CANDIDATE, Role.LEADER]
+    assert cluster[1].disk.hard_state.vote == 1
+
+
+def test_trap_5_a_candidacy_is_on_disk_before_votes_are_asked_for() -> None:
+    """With it is the log that it speaks of: after a crash this node may have a shorter one."""
+    cluster = Cluster(3)
+    cluster[1].node.campaign()
+    cluster[1].turn()
+    for kind in (PreVoteRequest, PreVoteResponse):
+        for envelope in cluster.take(kind):
+            cluster.deliver(envelope)
+    assert cluster[1].node.role is Role.CANDIDATE
+    assert cluster.take(VoteRequest) == []
+    cluster[1].persist()
+    assert len(cluster.take(VoteRequest)) == 2
+
+
+def test_trap_5_entries_are_on_disk_before_they_are_accepted() -> None:
+    cluster = Cluster(3)
+    cluster[2].receive(AppendRequest(1, 2, 1, 1, 1, entries_of([2, 2], first=2)))
+    assert responses(cluster, AppendResponse) == []
+    cluster[2].receive(AppendRequest(1, 2, 3, 2, 1, entries_of([2], first=4)))
+    cluster[2].persist()
+    assert responses(cluster, AppendResponse) == [AppendResponse(2, 2, 3, 0, 0, 0)]
+    cluster[2].persist()
+    assert responses(cluster, AppendResponse) == [AppendResponse(2, 2, 4, 0, 0, 0)]
+
+
+def test_trap_5_what_is_on_disk_already_is_accepted_only_in_a_term_that_is_on_disk() -> None:
+    """Else a crash forgets the term, and the leader of an older one may replace what was accepted."""
+    cluster = Cluster(3, terms=[1, 1])
+    cluster[2].receive(AppendRequest(3, 5, 2, 1, 1, []))
+    assert responses(cluster, AppendResponse) == []
+    cluster[2].persist()
+    assert cluster[2].disk.hard_state.term == 5
+    assert responses(cluster, AppendResponse) == [AppendResponse(2, 5, 2, 0, 0, 0)]
+
+
+def test_trap_5_a_promise_of_an_older_term_is_not_sent_after_all() -> None:
+    """A vote that waits for the disk is void once a newer term has begun, wherever it waits."""
+    cluster = Cluster(3)
+    voter = cluster[2]
+    voter.receive(HeartbeatRequest(3, 2, 1, 1, 0))  # Starts a write: what follows waits for the next.
+    voter.node.leader = 0
+    voter.receive(VoteRequest(1, 3, 1, 1, transfer=False))
+    voter.receive(AppendRequest(3, 4, 1, 1, 1, entries_of([4], first=2)))
+    voter.receive(VoteRequest(1, 5, 9, 9, transfer=True))
+    cluster.mail.clear()
+    voter.persist()
+    voter.persist()
+    assert [(each.to, each.message) for each in cluster.mail] == [(1, VoteResponse(2, 5, True, WALL))]
+
+
+# 6. Compare last logs by term, then index.
+
+
+@pytest.mark.parametrize(
+    ("last_index", "last_term", "granted"),
+    [(2, 3, True), (9, 1, False), (3, 2, True), (4, 2, True), (2, 2, False), (2, 9, True)],
+)
+def test_trap_6_logs_are_compared_by_term_and_then_by_length(
+    last_index: int, last_term: int, granted: bool
+) -> None:
+    """Raft paper, section 5.4.1. The voter's log ends at 3, in term 2."""
+    cluster = Cluster(3, terms=[1, 2, 2])
+    cluster[2].receive(PreVoteRequest(1, 10, last_index, last_term))
+    assert responses(cluster, PreVoteResponse) == [PreVoteResponse(2, 10 if granted else 2, granted)]
+    cluster[2].receive(VoteRequest(1, 10, last_index, last_term, transfer=False))
+    cluster.settle()
+    assert cluster[2].node.vote == (1 if granted else 0)
+    assert cluster[2].node.term == 10
+
+
+# 8. Quorum arithmetic with 2 and 4 nodes, and with the latest appended configuration.
+#    `test_configuration.py` has the arithmetic itself.
+
+
+@pytest.mark.parametrize(("nodes", "needed"), [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (7, 4)])
+def test_trap_8_commit_needs_a_majority_of_disks(nodes: int, needed: int) -> None:
+    cluster = Cluster(nodes)
+    leader = cluster.elect(1)
+    leader.propose(b"x")
+    index = leader.node.last_index
+    for host in list(cluster.hosts.values())[: needed - 1]:
+        while cluster.mail:
+            cluster.step()
+        host.persist()
+    while cluster.mail:
+        cluster.step()
+    assert leader.node.commit_index == index - 1, f"{needed - 1} of {nodes} disks are no majority"
+    cluster[needed].persist()
+    while cluster.mail:
+        cluster.step()
+    assert leader.node.commit_index == index
+
+
+def test_trap_8_the_newest_appended_configuration_counts_committed_or_not() -> None:
+    """Raft paper, section 6."""
+    cluster = Cluster(3)
+    wider = configuration_of([1, 2, 3, 4, 5])
+    change = first_entry(wider)
+    entry = type(change)(2, 1, 0, change.kind, change.payload)
+    node = cluster.replace(1, Disk([*cluster[1].disk.log, entry], cluster[1].disk.hard_state)).node
+    assert node.configuration == wider
+    node.campaign()
+    cluster[1].turn()
+    cluster.settle()
+    assert node.role is Role.LEADER, "three of five are there"
+    cluster.isolate(3)
+    cluster[1].propose(b"x")
+    cluster.settle()
+    assert node.commit_index == node.last_index - 1, "two of five are no majority, though two of three are"
+
+
+def test_trap_8_a_configuration_that_is_cut_off_counts_no_more() -> None:
+    cluster = Cluster(3)
+    wider = configuration_of([1, 2, 3, 4, 5])
+    change = first_entry(wider)
+    entry = type(change)(2, 2, 0, change.kind, change.payload)
+    cluster[3].receive(AppendRequest(1, 2, 1, 1, 1, [entry]))
+    assert cluster[3].node.configuration == wider
+    cluster[3].receive(AppendRequest(2, 3, 1, 1, 1, entries_of([3], first=2)))
+    assert cluster[3].node.configuration == cluster.configuration
+
+
+# 9. A leader without a quorum steps down within an election timeout and serves nothing.
+
+
+def test_trap_9_a_leader_that_hears_no_majority_steps_down_and_serves_nothing() -> None:
+    """Raft dissertation, section 6.2."""
+    cluster = Cluster(3)
+    leader = cluster.elect(1)
+    cluster.pass_ticks(3 * ELECTION_TICKS)
+    assert leader.node.role is Role.LEADER
+    cluster.isolate(1)
+    leader.node.read_index("before")
+    leader.propose(b"lost")
+    leader.tick(ELECTION_TICKS)
+    assert (leader.node.role, leader.node.leader) == (Role.FOLLOWER, 0)
+    assert leader.reads == {}
+    assert leader.reads_refused == ["before"]
+    assert leader.applied[-1].payload == b""
+    with pytest.raises(NotLeader):
+        leader.node.propose(b"after")
+    with pytest.raises(NotLeader):
+        leader.node.read_index("after")
+
+
+def test_trap_9_one_of_two_followers_is_enough() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect(1)
+    cluster.isolate(3)
+    cluster.pass_ticks(3 * ELECTION_TICKS)
+    assert leader.node.role is Role.LEADER
+
+
+def test_trap_9_learners_do_not_keep_a_leader_in_office() -> None:
+    cluster = Cluster(3, learners=[4, 5])
+    leader = cluster.elect(1)
+    cluster.isolate(2)
+    cluster.isolate(3)
+    cluster.pass_ticks(ELECTION_TICKS)
+    assert leader.node.role is not Role.LEADER
+
+
+# Defects of others
+
+
+def test_votes_of_an_earlier_election_do_not_count_in_the_next() -> None:
+    cluster = Cluster(5)
+    candidate = cluster[1]
+    cluster.isolate(1)
+    for _ in range(2):  # Two candidacies; each gets one vote besides its own, and three are needed.
+        candidate.node.campaign(transfer=True)
+        candidate.turn()
+        candidate.persist()
+        voter = candidate.node.term  # Another one each time.
+        candidate.receive(VoteResponse(voter, candidate.node.term, True, WALL))
+    assert candidate.node.role is Role.CANDIDATE
+    candidate.receive(VoteResponse(2, candidate.node.term - 1, True, WALL))
+    assert candidate.node.role is Role.CANDIDATE, "an answer to the earlier candidacy came late"
+
+
+def test_pre_votes_are_no_votes() -> None:
+    cluster = Cluster(3)
+    cluster[1].node.campaign()
+    cluster[1].turn()
+    cluster[1].receive(PreVoteResponse(2, 2, True))
+    cluster[1].persist()
+    assert cluster[1].node.role is Role.CANDIDATE
+    cluster[1].receive(PreVoteResponse(3, 2, True))
+    assert cluster[1].node.role is Role.CANDIDATE
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        AppendRequest(2, 9, 1, 1, 1, []),
+        HeartbeatRequest(2, 9, 1, 1, 0),
+        AppendResponse(2, 9, 0, 1, 0, 0),
+        HeartbeatResponse(2, 9, 1, 0),
+        PreVoteResponse(2, 9, False),
+        VoteResponse(2, 9, False, 0),
+        VoteRequest(2, 9, 9, 8, transfer=True),
+    ],
+)
+def test_a_leader_heeds_a_newer_term_in_any_message(
+    message: AppendRequest | AppendResponse | HeartbeatRequest | HeartbeatResponse,
+) -> None:
+    """Raft paper, section 5.1; save for a pre-vote, whose term nobody has entered."""
+    cluster = Cluster(3)
+    leader = cluster.elect(1)
+    leader.receive(message)
+    assert (leader.node.role, leader.node.term) == (Role.FOLLOWER, 9)
+
+
+def test_a_conflicting_suffix_is_cut_and_not_overwritten_in_place() -> None:
+    cluster = Cluster(3)
+    follower = cluster.replace(2, cluster.disk_with([1, 2, 2, 2, 2]))
+    follower.receive(AppendRequest(1, 3, 1, 1, 1, entries_of([3], first=2)))
+    follower.persist()
+    assert [entry.term for entry in follower.disk.log] == [1, 3]
+    assert follower.node.last_index == 2
+
+
+def test_a_match_is_what_the_append_proves_and_not_the_followers_end() -> None:
+    """Behind the append's last entry the follower may hold what no leader ever committed."""
+    cluster = Cluster(3)
+    follower = cluster.replace(2, cluster.disk_with([1, 2, 2, 2]))
+    follower.receive(AppendRequest(1, 3, 2, 2, 4, []))
+    assert follower.node.commit_index == 2, "the stale tail is not committed either"
+    follower.persist()
+    assert responses(cluster, AppendResponse) == [AppendResponse(2, 3, 2, 0, 0, 0)]
+
+
+def test_reads_are_not_released_by_answers_to_anything_sent_before_them() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect(1)
+    leader.propose(b"x")
+    leader.tick(RaftConfig().heartbeat_ticks)
+    appends, beats = cluster.take(AppendRequest), cluster.take(HeartbeatRequest)
+    leader.node.read_index("late")
+    leader.turn()
+    rounds = cluster.take(HeartbeatRequest)
+    for envelope in [*appends, *beats]:
+        cluster.deliver(envelope)
+    cluster.settle()
+    assert leader.node.commit_index == 3
+    assert leader.reads == {}
+    cluster.deliver(rounds[0])
+    cluster.settle()
+    assert leader.reads == {"late": 2}
