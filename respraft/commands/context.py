@@ -39,7 +39,7 @@ WRITE_WORK_MAX: Final = 100_000
 worst, and heartbeats wait for it."""
 
 READ_WORK_MAX: Final = 250_000
-"""Elements that one reading command may touch: reads run on one node's event loop, about 0.3 s at worst."""
+"""Elements that one reading command may touch: reads run on one node's event loop, about 0.4 s at worst."""
 
 RANDOM_KEYS: Final = 16
 """Keys from which `random_key` draws, behind a random place. Their distances differ, so the first one

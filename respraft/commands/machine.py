@@ -161,6 +161,11 @@ class KeyspaceMachine:
         """Return the number of keys in each database that is not empty, as DBSIZE counts them."""
         return {number: overlay.count for number, overlay in enumerate(self._overlays) if overlay.count}
 
+    @property
+    def view_bytes(self) -> int:
+        """Return about how much memory recent records take. At most the limit, save within a run."""
+        return sum([overlay.view_bytes for overlay in self._overlays])
+
     def flush(self) -> None:
         """Make everything committed survive a crash. May be called from another thread."""
         self._store.flush()
@@ -274,7 +279,7 @@ class KeyspaceMachine:
 
     def _trim(self) -> None:
         overlays = self._overlays
-        while sum([overlay.view_bytes for overlay in overlays]) > self._view_bytes_max:
+        while self.view_bytes > self._view_bytes_max:
             max(overlays, key=lambda overlay: overlay.view_bytes).forget(FORGET_KEYS)
 
 

@@ -16,7 +16,7 @@ import heapq
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Final
 
 from respraft.commands.record import (
@@ -53,6 +53,7 @@ class Cleared:
     index: dict[bytes, bytes | None]
     hidden: bool
     count: int
+    first_entry: bytes
     first_deadline: int
     view_bytes: int
 
@@ -66,6 +67,7 @@ class Overlay:
         "_stored_count",
         "count",
         "first_deadline",
+        "first_entry",
         "hidden",
         "index",
         "number",
@@ -88,9 +90,12 @@ class Overlay:
         self.hidden = False
         self.count = self._stored_count = decode_count(store.get(count_key(number)))
         """Number of records, expired ones included."""
-        first = next(store.keys(*range_of(EXPIRY, number)), None)
-        self.first_deadline = NEVER if first is None else split_index_key(first)[0]
-        """No deadline is before it; it may be earlier than all of them."""
+        self.first_entry = range_of(EXPIRY, number)[0]
+        """No entry of the expiry index is before it. Iterations start here and not at the beginning, which
+        would be to walk through all that was deleted there: 50 us a key for 100,000 keys that expire."""
+        self.first_deadline = 0
+        """The deadline of first_entry: no deadline is before it."""
+        self._begin_index_at(next(self._index_entries(), None))
 
     def load(self, key: bytes) -> bytes | None:
         """Fetch a record that the view does not have, into it."""
@@ -131,8 +136,10 @@ class Overlay:
         self.view_bytes += len(record)
         if record[0] & HAS_DEADLINE:
             deadline = deadline_of(record)
-            self.index[index_key(self.number, deadline, key)] = b""
-            if deadline < self.first_deadline:
+            entry = index_key(self.number, deadline, key)
+            self.index[entry] = b""
+            if entry < self.first_entry:
+                self.first_entry = entry
                 self.first_deadline = deadline
 
     def clear(self) -> Cleared:
@@ -144,17 +151,19 @@ class Overlay:
             self.index,
             self.hidden,
             self.count,
+            self.first_entry,
             self.first_deadline,
             self.view_bytes,
         )
-        self.restore(Cleared(self, {}, {}, {}, True, 0, NEVER, 0))
+        self.restore(Cleared(self, {}, {}, {}, True, 0, range_of(EXPIRY, self.number)[1], NEVER, 0))
         return before
 
     def restore(self, before: Cleared) -> None:
         """Be again what `clear` found."""
         self.view, self.pending, self.index = before.view, before.pending, before.index
         self.hidden, self.count = before.hidden, before.count
-        self.first_deadline, self.view_bytes = before.first_deadline, before.view_bytes
+        self.first_entry, self.first_deadline = before.first_entry, before.first_deadline
+        self.view_bytes = before.view_bytes
         self._order = []
 
     def record_keys_from(self, low: bytes) -> Iterator[bytes]:
@@ -169,20 +178,25 @@ class Overlay:
 
     def deadlines_to(self, time_ms: int) -> Iterator[tuple[int, bytes]]:
         """Yield deadline and key of the records with a deadline up to a time, earliest first."""
-        return self._deadlines(index_key(self.number, time_ms + 1, b""))
+        high = index_key(self.number, time_ms + 1, b"")
+        return map(split_index_key, takewhile(lambda entry: entry < high, self._index_entries()))
 
     def expire(self, time_ms: int, keys_max: int) -> int:
         """Remove up to `keys_max` records whose deadline is at or before `time_ms`; return how many."""
         if time_ms < self.first_deadline:
             return 0
-        # One more than may go, to know the first deadline of what is left.
-        first = list(islice(self._deadlines(range_of(EXPIRY, self.number)[1]), keys_max + 1))
-        due = [key for deadline, key in first[:keys_max] if deadline <= time_ms]
+        due: list[bytes] = []
+        following = None
+        for entry in self._index_entries():
+            deadline, key = split_index_key(entry)
+            if deadline > time_ms or len(due) == keys_max:
+                following = entry
+                break
+            due.append(key)
         self.prefetch(due)
         for key in due:
             self.put(key, None, self.view[key])
-        left = first[len(due) :]
-        self.first_deadline = left[0][0] if left else NEVER
+        self._begin_index_at(following)
         return len(due)
 
     def drain(self, puts: dict[bytes, bytes | None], cleared: list[tuple[bytes, bytes]]) -> None:
@@ -223,14 +237,21 @@ class Overlay:
                 insort(order, key)
         return order
 
-    def _deadlines(self, high: bytes) -> Iterator[tuple[int, bytes]]:
-        low, _ = range_of(EXPIRY, self.number)
+    def _begin_index_at(self, entry: bytes | None) -> None:
+        if entry is None:
+            self.first_entry, self.first_deadline = range_of(EXPIRY, self.number)[1], NEVER
+        else:
+            self.first_entry, self.first_deadline = entry, split_index_key(entry)[0]
+
+    def _index_entries(self) -> Iterator[bytes]:
+        low, high = self.first_entry, range_of(EXPIRY, self.number)[1]
         stored = self._stored_keys(low, high)
         index = self.index
         if not index:
-            return map(split_index_key, stored)
-        mine = sorted(key for key in index if key < high)
-        return map(split_index_key, _merged(stored, mine, lambda key: index.get(key, b"") is not None))
+            return stored
+        # Deletions in front of `low` stay out of the way with the entries that they are for.
+        mine = sorted(key for key in index if key >= low)
+        return _merged(stored, mine, lambda key: index.get(key, b"") is not None)
 
 
 def _merged(stored: Iterator[bytes], mine: list[bytes], exists: Callable[[bytes], bool]) -> Iterator[bytes]:

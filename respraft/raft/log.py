@@ -130,25 +130,17 @@ class RaftLog:
         return low
 
     def entries(self, low: Index, high: Index, bytes_max: int) -> list[Entry]:
-        """Entries from `low` up to but without `high`; fewer if they exceed `bytes_max`, but at least one.
-
-        May stop early where the cache begins: who wants more asks again from there.
-        """
+        """Entries from `low` up to but without `high`; fewer if they exceed `bytes_max`, but at least one."""
         assert self.first_index <= low < high <= self.last_index + 1, f"no entries {low}..{high - 1} here"
         offset = self._cache_low
-        if low < offset:
-            return self._reader.entries(low, min(high, offset), bytes_max)
-        cache = self._cache
-        end = low - offset
-        stop = high - offset
-        left = bytes_max - len(cache[end].payload)
-        end += 1
-        while end < stop:
-            left -= len(cache[end].payload)
-            if left < 0:
-                break
-            end += 1
-        return cache[low - offset : end]
+        if low >= offset:
+            return self._cached(low, high, bytes_max)
+        entries = self._reader.entries(low, min(high, offset), bytes_max)
+        if len(entries) == offset - low and high > offset:
+            left = bytes_max - sum([len(entry.payload) for entry in entries])
+            if left >= len(self._cache[0].payload):
+                entries = entries + self._cached(offset, high, left)
+        return entries
 
     def iterate(self, low: Index) -> Iterator[Entry]:
         """Everything from `low` to the end, read in pieces. The log must not change meanwhile."""
@@ -274,6 +266,18 @@ class RaftLog:
         if self._write_high is not None:
             # What the write in flight holds from here on is no longer ours when it completes.
             self._write_high = min(self._write_high, index - 1)
+
+    def _cached(self, low: Index, high: Index, bytes_max: int) -> list[Entry]:
+        """`entries()` where all of them are cached."""
+        cache = self._cache
+        start, end, stop = low - self._cache_low, low - self._cache_low + 1, high - self._cache_low
+        left = bytes_max - len(cache[start].payload)
+        while end < stop:
+            left -= len(cache[end].payload)
+            if left < 0:
+                break
+            end += 1
+        return cache[start:end]
 
     def _shrink_cache(self) -> None:
         """Drop the oldest stable entries, a quarter more than needed, so that it pays."""

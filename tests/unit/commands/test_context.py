@@ -7,7 +7,7 @@ from zlib import crc32
 import pytest
 
 from respraft.commands.context import READ_WORK_MAX, Context
-from respraft.commands.overlay import Overlay
+from respraft.commands.overlay import ENTRY_OVERHEAD_BYTES, Overlay
 from respraft.commands.record import (
     DATABASES,
     PLACES,
@@ -280,3 +280,32 @@ def test_undo_takes_back_the_clearing_of_databases(session: Session, context: Co
     session.commit()
     after = dict(session.store.iterate(b"", b"\xff"))
     assert len(after) == len(before) + 1
+
+
+def test_the_size_of_the_view_is_counted_through_every_change(session: Session, context: Context) -> None:
+    def check() -> None:
+        view = overlay.view
+        assert overlay.view_bytes == sum(
+            ENTRY_OVERHEAD_BYTES + len(key) + len(record or b"") for key, record in view.items()
+        )
+
+    overlay = context.overlay
+    context.set_string(b"a", b"12345", deadline=NOON + 5)
+    context.set_string(b"a", b"1")
+    context.get_string(b"missing")
+    check()
+    session.commit()
+    context.set_deadline(b"a", NOON + 5)
+    context.rename(b"a", b"b")
+    context.clear()
+    context.set_string(b"c", b"1")
+    check()
+    context.undo()
+    check()
+    session.commit()
+    overlay.forget(1)
+    check()
+    overlay.prefetch([b"a", b"x", b"yy", b"x"])
+    check()
+    overlay.forget(100)
+    assert (overlay.view_bytes, overlay.view) == (0, {})

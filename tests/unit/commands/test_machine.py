@@ -114,7 +114,9 @@ def test_nothing_is_readable_before_the_commit_and_all_of_it_after(node: Node) -
     assert node.machine.meta(b"applied") == b"3"
 
 
-def test_a_read_before_the_commit_does_not_disturb_the_run(node: Node) -> None:
+@pytest.mark.parametrize("view_bytes_max", [0, 1 << 20])
+def test_a_read_before_the_commit_does_not_disturb_the_run(store: StateStore, view_bytes_max: int) -> None:
+    node = Node(store, view_bytes_max=view_bytes_max)
     node.apply("FLUSHALL", "SET a 1")
     assert node.read("GET a", "KEYS *") == [None, []]
     node.machine.commit({})
@@ -131,6 +133,14 @@ def test_attached_reads_run_at_their_place_and_replies_are_merged(node: Node) ->
     ]
     replies = node.apply("INCR n", "INCR n", "SET m 1", databases=[0, 1, 0], reads=reads)
     assert replies == [None, 1, b"1", None, 1, 1, OK, [b"n", b"m"]]
+
+
+def test_an_iteration_knows_what_became_of_keys_of_an_earlier_run(node: Node) -> None:
+    keys = (1, 0, "KEYS *")
+    assert node.apply("SET a 1", reads=[keys])[1] == [b"a"]
+    node.machine.commit({})
+    node.run("DEL a")
+    assert node.apply("SET b 1", reads=[keys])[1] == [b"b"]
 
 
 def test_attached_reads_leave_the_state_as_it_is_without_them() -> None:
@@ -371,13 +381,18 @@ def test_the_digest_tells_states_apart(node: Node) -> None:
 
 
 def test_the_view_stays_within_its_limit_and_forgets_nothing_that_counts(store: StateStore) -> None:
-    node = Node(store, view_bytes_max=40_000)
+    limit = 40_000
+    node = Node(store, view_bytes_max=limit)
     for number in range(0, 3000, 100):
         node.run(*(f"SET k{at} {'x' * 100}" for at in range(number, number + 100)))
+        assert node.machine.view_bytes <= limit
     node.run("SET elsewhere " + "x" * 50_000, database=3)
+    assert node.machine.view_bytes == 0, "the largest database forgets first, and here it is all of one value"
     assert node.read(*(f"STRLEN k{at}" for at in range(3000)), "DBSIZE") == [100] * 3000 + [3000]
+    assert node.machine.view_bytes <= limit
     assert node.read("STRLEN elsewhere", "DBSIZE", database=3) == [50_000, 1]
     node.run("FLUSHALL")
+    assert node.machine.view_bytes == 0
     assert node.read(*(f"GET k{at}" for at in range(3000)), "DBSIZE") == [None] * 3000 + [0]
 
 
@@ -462,7 +477,8 @@ def test_expire_is_bounded_and_goes_on_where_it_stopped(node: Node) -> None:
     assert node.machine.expire(node.index, NOON + 10_000) == EXPIRE_KEYS_MAX
     node.machine.commit({})
     assert node.machine.next_deadline() == NOON + 1, "the other database waits"
-    assert node.machine.expire(node.index, NOON + 10_000) == 11
+    node.run("PSETEX before-what-is-left 1 1")
+    assert node.machine.expire(node.index, NOON + 10_000) == 12
     node.machine.commit({})
     assert node.machine.next_deadline() is None
     assert node.read("DBSIZE", "KEYS *") == [0, []]

@@ -229,6 +229,7 @@ class Cluster:
         self.mail: list[Envelope] = []
         self.cut: set[tuple[NodeId, NodeId]] = set()  # Links (from, to) that lose everything.
         self.watch: Callable[[Host, Ready], None] | None = None
+        self.watch_mail: Callable[[Envelope], None] | None = None
         self.configuration = configuration_of(voters, learners)
         self.hosts: dict[NodeId, Host] = {}
         for node_id in [*voters, *learners]:
@@ -256,7 +257,10 @@ class Cluster:
     def send(self, sender: NodeId, to: NodeId, message: Message) -> None:
         """Keep a message until it is delivered."""
         if (sender, to) not in self.cut and to in self.hosts:
-            self.mail.append(Envelope(sender, to, message))
+            envelope = Envelope(sender, to, message)
+            self.mail.append(envelope)
+            if self.watch_mail is not None:
+                self.watch_mail(envelope)
 
     def isolate(self, node_id: NodeId) -> None:
         """Lose everything to and from a node, also what is under way."""

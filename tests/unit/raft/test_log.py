@@ -122,6 +122,16 @@ def test_reads_stop_at_a_number_of_bytes_but_never_return_nothing(cache: int) ->
     assert [entry.index for entry in log.iterate(2)] == [2, 3, 4, 5]
 
 
+def test_a_read_may_begin_on_the_disk_and_end_in_the_cache() -> None:
+    log = log_of(1, 1, 1)
+    log.splice(entries_of([1, 1, 1], first=4))  # Each payload takes 3 bytes.
+    assert [entry.index for entry in log.entries(2, 7, 1 << 20)] == [2, 3, 4, 5, 6]
+    assert [entry.index for entry in log.entries(2, 6, 12)] == [2, 3, 4, 5]
+    assert [entry.index for entry in log.entries(2, 7, 9)] == [2, 3, 4]
+    assert [entry.index for entry in log.entries(2, 7, 8)] == [2, 3]
+    assert [entry.index for entry in log.entries(2, 7, 5)] == [2]
+
+
 def test_the_cache_is_bounded_and_keeps_the_unstable_tail() -> None:
     size = ENTRY_OVERHEAD_BYTES + 10
     disk = Disk()

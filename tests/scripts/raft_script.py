@@ -1,0 +1,286 @@
+"""The commands of the scripts under `raft/`: a cluster of cores in which nothing moves by itself.
+
+    cluster nodes=3 [learners=4] [empty] [append_bytes=N] [inflight=N]
+                             nodes whose durable logs hold their configuration, at term 1; or nothing
+    log N terms=1,2,2 [term=5] [vote=2]
+                             start node N anew, with such a log on its disk
+    bootstrap N              found the cluster of an `empty` one
+    tick N|all [count]       let ticks pass
+    campaign N [transfer]    stand for election now
+    elect N                  the same, with everything delivered and written, silently
+    propose N payload ...    append, on a leader, in one turn
+    read N token ...         ask for a read index, in one turn
+    ask N token              ask the leader for one, by message
+    deliver [from=N] [to=N] [kind=AppendRequest] [count=N]
+                             deliver what is under way now, or as many of it
+    lose, repeat [...]       the same filters: drop it; deliver it but keep it under way
+    persist N                complete node N's write
+    run                      deliver and write until nothing is left
+    settle                   the same, silently
+    cut N, heal              lose everything from and to node N; lose nothing any more
+    crash N, start N         all that was not written is lost
+    unreachable N M          tell node N that its link to M has ended
+    show [N]                 role, term, indexes, and a leader's view of its peers
+    mail                     what is under way
+
+Each effect is a line: a message sent, a write begun, entries applied, reads confirmed or refused.
+"""
+
+from collections.abc import Callable
+
+from respraft.config import RaftConfig
+from respraft.raft.message import (
+    AppendRequest,
+    AppendResponse,
+    Entry,
+    HeartbeatRequest,
+    HeartbeatResponse,
+    Message,
+    NodeId,
+    PreVoteRequest,
+    PreVoteResponse,
+    ReadIndexRequest,
+    ReadIndexResponse,
+    VoteRequest,
+    VoteResponse,
+)
+from respraft.raft.ready import LogWrite, Ready, Role
+from tests.unit.raft.cluster import Cluster, Envelope, Host
+
+
+class RaftScript:
+    """One script's cluster. `execute()` takes one line and returns what it led to."""
+
+    def __init__(self) -> None:
+        self.cluster = Cluster(0)
+        self.lines: list[str] = []
+
+    def execute(self, line: str) -> str:
+        """Carry out one command."""
+        name, *words = line.split()
+        options = dict(word.split("=", 1) for word in words if "=" in word)
+        arguments = [word for word in words if "=" not in word]
+        command: Callable[[list[str], dict[str, str]], None] = getattr(self, f"do_{name}")
+        self.lines = []
+        command(arguments, options)
+        return "\n".join(self.lines)
+
+    # Setting up
+
+    def do_cluster(self, arguments: list[str], options: dict[str, str]) -> None:
+        limits = {"append_bytes": "append_bytes_max", "inflight": "inflight_appends_max"}
+        config = RaftConfig(**{limits[key]: int(options[key]) for key in limits if key in options})
+        learners = [int(each) for each in options.get("learners", "").split(",") if each]
+        terms = [] if "empty" in arguments else [1]
+        self.cluster = Cluster(int(options["nodes"]), learners=learners, config=config, terms=terms)
+        for host in self.cluster.hosts.values():
+            host.turn()  # Applies the configuration, which no script is about.
+        self.cluster.watch = self.on_ready
+        self.cluster.watch_mail = self.on_send
+
+    def do_log(self, arguments: list[str], options: dict[str, str]) -> None:
+        terms = [int(term) for term in options["terms"].split(",")]
+        term, vote = int(options.get("term", 0)), int(options.get("vote", 0))
+        disk = self.cluster.disk_with(terms, term=term, vote=vote)
+        self.cluster.watch = None
+        self.cluster.replace(int(arguments[0]), disk).turn()
+        self.cluster.watch = self.on_ready
+
+    def do_bootstrap(self, arguments: list[str], options: dict[str, str]) -> None:
+        host = self.host(arguments[0])
+        host.node.bootstrap(self.cluster.configuration)
+        host.turn()
+
+    # Inputs of a node
+
+    def do_tick(self, arguments: list[str], options: dict[str, str]) -> None:
+        hosts = list(self.cluster.hosts.values()) if arguments[0] == "all" else [self.host(arguments[0])]
+        for _ in range(int(arguments[1]) if len(arguments) > 1 else 1):
+            self.cluster.time_ms += 10
+            for host in hosts:
+                if host.up:
+                    host.tick()
+
+    def do_campaign(self, arguments: list[str], options: dict[str, str]) -> None:
+        host = self.host(arguments[0])
+        host.observe()
+        host.node.campaign(transfer="transfer" in arguments)
+        host.turn()
+
+    def do_elect(self, arguments: list[str], options: dict[str, str]) -> None:
+        self.cluster.elect(int(arguments[0]))
+        self.lines = []
+
+    def do_propose(self, arguments: list[str], options: dict[str, str]) -> None:
+        self.host(arguments[0]).propose(*[each.encode() for each in arguments[1:]])
+
+    def do_read(self, arguments: list[str], options: dict[str, str]) -> None:
+        host = self.host(arguments[0])
+        host.observe()
+        for token in arguments[1:]:
+            host.node.read_index(token)
+        host.turn()
+
+    def do_ask(self, arguments: list[str], options: dict[str, str]) -> None:
+        node = self.host(arguments[0]).node
+        self.cluster.send(
+            node.node_id, node.leader, ReadIndexRequest(node.node_id, node.term, (1, int(arguments[1])))
+        )
+
+    def do_persist(self, arguments: list[str], options: dict[str, str]) -> None:
+        self.host(arguments[0]).persist()
+
+    def do_crash(self, arguments: list[str], options: dict[str, str]) -> None:
+        self.host(arguments[0]).crash()
+
+    def do_start(self, arguments: list[str], options: dict[str, str]) -> None:
+        host = self.host(arguments[0])
+        host.start()
+        host.turn()
+
+    def do_unreachable(self, arguments: list[str], options: dict[str, str]) -> None:
+        host = self.host(arguments[0])
+        host.node.peer_unreachable(int(arguments[1]))
+        host.turn()
+
+    # The network
+
+    def do_deliver(self, arguments: list[str], options: dict[str, str]) -> None:
+        for envelope in self.chosen(options):
+            self.cluster.mail = [each for each in self.cluster.mail if each is not envelope]
+            self.cluster.deliver(envelope)
+
+    def do_repeat(self, arguments: list[str], options: dict[str, str]) -> None:
+        for envelope in self.chosen(options):
+            self.cluster.deliver(envelope)
+
+    def do_lose(self, arguments: list[str], options: dict[str, str]) -> None:
+        chosen = self.chosen(options)
+        self.cluster.mail = [each for each in self.cluster.mail if not any(each is lost for lost in chosen)]
+
+    def do_run(self, arguments: list[str], options: dict[str, str]) -> None:
+        self.cluster.settle()
+
+    def do_settle(self, arguments: list[str], options: dict[str, str]) -> None:
+        self.cluster.settle()
+        self.lines = []
+
+    def do_cut(self, arguments: list[str], options: dict[str, str]) -> None:
+        self.cluster.isolate(int(arguments[0]))
+
+    def do_heal(self, arguments: list[str], options: dict[str, str]) -> None:
+        self.cluster.heal()
+
+    # Looking
+
+    def do_show(self, arguments: list[str], options: dict[str, str]) -> None:
+        hosts = [self.host(arguments[0])] if arguments else list(self.cluster.hosts.values())
+        self.lines += [show(host) for host in hosts]
+
+    def do_mail(self, arguments: list[str], options: dict[str, str]) -> None:
+        self.lines += [describe(envelope) for envelope in self.cluster.mail]
+
+    def on_ready(self, host: Host, ready: Ready) -> None:
+        """A node asks for things to be done."""
+        if ready.write is not None:
+            self.lines.append(f"n{host.id} writes {describe_write(ready.write)}")
+        if ready.committed:
+            self.lines.append(f"n{host.id} applies {describe_entries(ready.committed)}")
+        for token, index in ready.reads:
+            self.lines.append(f"n{host.id} may read {token} at {index}")
+        for token in ready.reads_refused:
+            self.lines.append(f"n{host.id} refuses read {token}")
+
+    def on_send(self, envelope: Envelope) -> None:
+        """A message has left."""
+        self.lines.append(describe(envelope))
+
+    def host(self, word: str) -> Host:
+        """The host of that id."""
+        return self.cluster[int(word)]
+
+    def chosen(self, options: dict[str, str]) -> list[Envelope]:
+        """Which messages a command is about."""
+        chosen = [
+            each
+            for each in self.cluster.mail
+            if options.get("from", str(each.sender)) == str(each.sender)
+            and options.get("to", str(each.to)) == str(each.to)
+            and options.get("kind", type(each.message).__name__) == type(each.message).__name__
+        ]
+        return chosen[: int(options["count"])] if "count" in options else chosen
+
+
+def show(host: Host) -> str:
+    """One line on a node."""
+    if not host.up:
+        return f"n{host.id} down, on disk: term={host.disk.hard_state.term} last={len(host.disk.log)}"
+    status = host.node.status()
+    text = (
+        f"n{host.id} {status.role:13} term={status.term} vote={_name(status.vote)} "
+        f"leader={_name(status.leader)} last={status.last_index}/{status.last_term} "
+        f"stable={status.stable_index} commit={status.commit_index}"
+    )
+    if status.role is Role.LEADER:
+        peers = [
+            f"{peer.id}:{peer.match_index}/{peer.next_index}{'?' if peer.probing else ''}"
+            for peer in status.peers
+        ]
+        text += f" progress={{{' '.join(peers)}}}"
+    return text
+
+
+def describe(envelope: Envelope) -> str:
+    """One line on a message under way. Clocks are left out."""
+    return f"n{envelope.sender} -> n{envelope.to} {_describe_message(envelope.message)}"
+
+
+def describe_entries(entries: list[Entry]) -> str:
+    """Entries as index/term, with their payload where it is a proposal's."""
+    return " ".join(f"{entry.index}/{entry.term}{_payload(entry)}" for entry in entries)
+
+
+def describe_write(write: LogWrite) -> str:
+    """One line on a write."""
+    hard_state = write.hard_state
+    text = f"#{write.number} term={hard_state.term} vote={_name(hard_state.vote)}"
+    return f"{text} entries: {describe_entries(write.entries)}" if write.entries else text
+
+
+def _payload(entry: Entry) -> str:
+    if entry.kind:
+        return "(configuration)"
+    text = entry.payload.decode()
+    return "" if not text or "/" in text else f"({text})"
+
+
+def _name(node_id: NodeId) -> str:
+    return f"n{node_id}" if node_id else "-"
+
+
+def _describe_message(message: Message) -> str:
+    head = f"{type(message).__name__} term={message.term}"
+    match message:
+        case PreVoteRequest() | VoteRequest():
+            tail = f"last={message.last_index}/{message.last_term}"
+            if isinstance(message, VoteRequest) and message.transfer:
+                tail += " transfer"
+        case PreVoteResponse() | VoteResponse():
+            tail = "granted" if message.granted else "refused"
+        case AppendRequest():
+            tail = f"base={message.base_index}/{message.base_term} commit={message.commit_index}"
+            if message.entries:
+                tail += f" entries: {describe_entries(message.entries)}"
+        case AppendResponse():
+            tail = f"match={message.match_index}"
+            if message.reject_index:
+                tail = f"reject={message.reject_index} hint={message.hint_index}/{message.hint_term}"
+        case HeartbeatRequest():
+            tail = f"round={message.round} commit={message.commit_index}"
+        case HeartbeatResponse():
+            tail = f"round={message.round}"
+        case ReadIndexRequest():
+            tail = f"token={message.token[1]}"
+        case ReadIndexResponse():
+            tail = f"token={message.token[1]} " + (f"index={message.index}" if message.index else "refused")
+    return f"{head} {tail}"
