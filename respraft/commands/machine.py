@@ -157,9 +157,13 @@ class KeyspaceMachine:
         first = min([overlay.first_deadline for overlay in self._overlays])
         return None if first == NEVER else first
 
-    def sizes(self) -> dict[int, int]:
-        """Return the number of keys in each database that is not empty, as DBSIZE counts them."""
-        return {number: overlay.count for number, overlay in enumerate(self._overlays) if overlay.count}
+    def sizes(self) -> dict[int, tuple[int, int]]:
+        """Return, of each database that is not empty, how many keys it has and how many have a deadline."""
+        return {
+            number: (overlay.count, overlay.expiring)
+            for number, overlay in enumerate(self._overlays)
+            if overlay.count
+        }
 
     @property
     def view_bytes(self) -> int:

@@ -25,8 +25,8 @@ from respraft.commands.record import (
     RECORDS,
     count_key,
     deadline_of,
-    decode_count,
-    encode_count,
+    decode_counts,
+    encode_counts,
     index_key,
     range_of,
     record_key,
@@ -53,6 +53,7 @@ class Cleared:
     index: dict[bytes, bytes | None]
     hidden: bool
     count: int
+    expiring: int
     first_entry: bytes
     first_deadline: int
     view_bytes: int
@@ -64,8 +65,9 @@ class Overlay:
     __slots__ = (
         "_order",
         "_store",
-        "_stored_count",
+        "_stored_counts",
         "count",
+        "expiring",
         "first_deadline",
         "first_entry",
         "hidden",
@@ -88,8 +90,9 @@ class Overlay:
         self._order: list[bytes] = []
         """Store keys of the first so many of `pending`, sorted: as far as someone iterated."""
         self.hidden = False
-        self.count = self._stored_count = decode_count(store.get(count_key(number)))
-        """Number of records, expired ones included."""
+        self._stored_counts = decode_counts(store.get(count_key(number)))
+        self.count, self.expiring = self._stored_counts
+        """Number of records, expired ones included, and of those among them that have a deadline."""
         self.first_entry = range_of(EXPIRY, number)[0]
         """No entry of the expiry index is before it. Iterations start here and not at the beginning, which
         would be to walk through all that was deleted there: 50 us a key for 100,000 keys that expire."""
@@ -130,6 +133,7 @@ class Overlay:
             self.view_bytes -= len(old)
             if old[0] & HAS_DEADLINE:
                 self.index[index_key(self.number, deadline_of(old), key)] = None
+                self.expiring -= 1
         if record is None:
             self.count -= 1
             return
@@ -138,6 +142,7 @@ class Overlay:
             deadline = deadline_of(record)
             entry = index_key(self.number, deadline, key)
             self.index[entry] = b""
+            self.expiring += 1
             if entry < self.first_entry:
                 self.first_entry = entry
                 self.first_deadline = deadline
@@ -151,17 +156,18 @@ class Overlay:
             self.index,
             self.hidden,
             self.count,
+            self.expiring,
             self.first_entry,
             self.first_deadline,
             self.view_bytes,
         )
-        self.restore(Cleared(self, {}, {}, {}, True, 0, range_of(EXPIRY, self.number)[1], NEVER, 0))
+        self.restore(Cleared(self, {}, {}, {}, True, 0, 0, range_of(EXPIRY, self.number)[1], NEVER, 0))
         return before
 
     def restore(self, before: Cleared) -> None:
         """Be again what `clear` found."""
         self.view, self.pending, self.index = before.view, before.pending, before.index
-        self.hidden, self.count = before.hidden, before.count
+        self.hidden, self.count, self.expiring = before.hidden, before.count, before.expiring
         self.first_entry, self.first_deadline = before.first_entry, before.first_deadline
         self.view_bytes = before.view_bytes
         self._order = []
@@ -214,9 +220,10 @@ class Overlay:
         if self.index:
             puts.update(self.index)
             self.index = {}
-        if self.count != self._stored_count:
-            puts[count_key(number)] = encode_count(self.count)
-            self._stored_count = self.count
+        counts = (self.count, self.expiring)
+        if counts != self._stored_counts:
+            puts[count_key(number)] = encode_counts(*counts)
+            self._stored_counts = counts
 
     def forget(self, keys_max: int) -> None:
         """Drop the oldest keys of the view. Not between a write and its `drain`."""

@@ -53,6 +53,7 @@ plain_header: Final = struct.Struct(">BQ").pack
 
 _plain: Final = struct.Struct(">BQ")
 _expiring: Final = struct.Struct(">BQQ")
+_counts: Final = struct.Struct(">QQ")
 _long: Final = struct.Struct(">Q").pack
 _hash: Final = struct.Struct(">I").pack
 
@@ -141,15 +142,15 @@ def range_of(kind: bytes, database: int) -> tuple[bytes, bytes]:
 
 
 def count_key(database: int) -> bytes:
-    """Return the store key of a database's number of records."""
+    """Return the store key of a database's numbers of records."""
     return COUNTS + bytes((database,))
 
 
-def encode_count(count: int) -> bytes | None:
-    """Return the stored form of a number of records; 0 is stored as nothing."""
-    return _long(count) if count else None
+def encode_counts(records: int, expiring: int) -> bytes | None:
+    """Return the stored form of how many records there are and how many have a deadline; 0 is nothing."""
+    return _counts.pack(records, expiring) if records else None
 
 
-def decode_count(stored: bytes | None) -> int:
-    """Return the number that `encode_count` stored."""
-    return 0 if stored is None else int.from_bytes(stored, "big")
+def decode_counts(stored: bytes | None) -> tuple[int, int]:
+    """Return the numbers that `encode_counts` stored."""
+    return (0, 0) if stored is None else _counts.unpack(stored)

@@ -66,34 +66,45 @@ def serve(config: Config) -> int:
     """Run a node until SIGTERM or SIGINT; return the process's exit status."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
-        log_store = open_log(config.node.data_dir, config.node.id, config.cluster.id)
+        with (
+            contextlib.closing(
+                open_log(config.node.data_dir, config.node.id, config.cluster.id)
+            ) as log_store,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            return runner.run(_run(config, log_store))
     except StartRefused as error:
         _log.critical("%s", error)
         return EXIT_REFUSED
-    except StorageFailed as error:
-        _log.critical("%s", error)
-        return EXIT_FAILED
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_run(config, log_store))
     except (StorageFailed, OSError) as error:
         _log.critical("%s", error)
         return EXIT_FAILED
-    finally:
-        log_store.close()
 
 
 def bring_up(config: Config, log_store: LogStore, machine: KeyspaceMachine) -> Replica:
-    """Make the replica that the log and the state of a data directory describe."""
+    """Make the replica that the log and the state of a data directory describe.
+
+    Raises:
+        StartRefused: The two do not belong together.
+    """
     identity = log_store.identity()
     hard_state = log_store.hard_state()
+    applied_index = load_applied(machine)[0]
+    first_index, last_index = log_store.first_index(), log_store.last_index()
+    if not first_index - 1 <= applied_index <= last_index:
+        raise StartRefused(
+            f"the keyspace in {config.node.data_dir} is as of log entry {applied_index}, but the Raft log "
+            f"beside it holds entries {first_index} to {last_index}: one of them was replaced by an older "
+            "copy, or removed. Restore both from the same moment, or remove this member from the cluster, "
+            "empty the directory, and let the node join again under an id that has not been used"
+        )
     configuration = machine.meta(META_CONFIGURATION)
     core = RaftNode(
         node_id=identity.node_id,
         config=config.raft,
         log=RaftLog(
             log_store,
-            applied_index=load_applied(machine)[0],
+            applied_index=applied_index,
             commit_index=hard_state.commit,
             cache_bytes_max=config.raft.entry_cache_bytes,
         ),

@@ -234,7 +234,10 @@ class Server:
 
     def database_sizes(self) -> Mapping[int, DatabaseSize]:
         """Return the databases that are not empty."""
-        return {number: DatabaseSize(keys=keys, expires=0) for number, keys in self.machine.sizes().items()}
+        return {
+            number: DatabaseSize(keys=keys, expires=expires)
+            for number, (keys, expires) in self.machine.sizes().items()
+        }
 
     def counters(self) -> Counters:
         """Return the totals since the start."""

@@ -30,7 +30,8 @@ from rocksdict import (
     WriteOptions,
 )
 
-from respraft.storage.interface import StorageFailed
+from respraft.storage.interface import StartRefused, StorageFailed
+from respraft.storage.log_scan import find_recycled_record
 from respraft.storage.state_interface import StateStore
 
 MEMTABLES: Final = 8
@@ -67,7 +68,9 @@ class RocksStateStore(StateStore):
 
         Raises:
             StorageFailed: It could not be opened; the text is RocksDB's.
+            StartRefused: A file is damaged in the one way that RocksDB does not survive.
         """
+        _refuse_damage(path)
         self._write_options = WriteOptions()
         # A property, whatever the type stubs say.
         self._write_options.disable_wal = True  # type: ignore[method-assign,assignment]
@@ -130,6 +133,21 @@ class RocksStateStore(StateStore):
         except Exception as error:
             raise StorageFailed(f"state database: seek: {error}") from error
         return place
+
+
+def _refuse_damage(path: Path) -> None:
+    """Look for the damage at which RocksDB would hang (`log_scan.py`)."""
+    try:
+        found = find_recycled_record(path) if path.is_dir() else None
+    except OSError as error:
+        raise StorageFailed(f"state database {path}: {error}") from error
+    if found is not None:
+        damaged, offset = found
+        raise StartRefused(
+            f"the state database is damaged: {damaged} at byte {offset}. Nothing was changed. While the Raft "
+            f"log beside it is whole, it holds everything: move {path} away and start this node again; it "
+            "then replays the log from its beginning, or says that it cannot"
+        )
 
 
 def _options(write_buffer_bytes: int, block_cache_bytes: int) -> Options:

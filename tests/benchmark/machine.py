@@ -23,11 +23,13 @@ class Machine:
     python: str
     file_system: str
     fdatasync_us: float
+    load_before: float  # Load average of the last minute before the benchmark: others' work.
 
     def __str__(self) -> str:
         return (
             f"{self.cores} cores, {self.memory_gib:.0f} GiB, Linux {self.kernel}, Python {self.python}\n"
-            f"fdatasync of {_SYNC_BYTES // 1024} KiB on {self.file_system}: median {self.fdatasync_us:.0f} us"
+            f"fdatasync of {_SYNC_BYTES // 1024} KiB on {self.file_system}: median {self.fdatasync_us:.0f} us; "
+            f"load average before the start: {self.load_before:.1f}"
         )
 
 
@@ -41,6 +43,7 @@ def examine(directory: Path) -> Machine:
         python=platform.python_version(),
         file_system=_file_system(directory),
         fdatasync_us=_fdatasync_us(directory),
+        load_before=os.getloadavg()[0],
     )
 
 

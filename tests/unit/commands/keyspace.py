@@ -4,7 +4,7 @@ import random
 import shlex
 
 from respraft.commands.machine import KeyspaceMachine
-from respraft.commands.record import NO_DEADLINE, count_key, encode_count, encode_record, record_key
+from respraft.commands.record import NO_DEADLINE, count_key, encode_counts, encode_record, record_key
 from respraft.commands.spec import Kind
 from respraft.commands.table import check, lookup
 from respraft.resp.errors import ReplyError
@@ -27,7 +27,7 @@ class Keyspace:
         store = MemoryStateStore()
         if other_type is not None:
             record = encode_record(OTHER_TYPE, NO_DEADLINE, 1, b"")
-            store.write({record_key(0, other_type): record, count_key(0): encode_count(1)})
+            store.write({record_key(0, other_type): record, count_key(0): encode_counts(1, 0)})
         self.machine = KeyspaceMachine(store, lookup=lookup, rng=random.Random(0))
         self._index = 0
 

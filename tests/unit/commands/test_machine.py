@@ -159,6 +159,16 @@ def test_databases_are_apart(node: Node) -> None:
     assert node.read("GET k", "DBSIZE", database=7) == [None, 0]
 
 
+def test_sizes_count_keys_and_those_with_a_deadline_and_survive_a_restart(node: Node) -> None:
+    node.run("SET a 1", "SET b 1 PX 100", "SET c 1 PX 100", "PERSIST c", "SET d 1", "PEXPIRE d 500")
+    node.run("SET e 1 PX 100", "FLUSHDB", database=3)
+    node.run("SET f 1 PX 100", "SET f 1", "SET g 1 EX 9", "DEL g", database=4)
+    node.restart()
+    assert node.machine.sizes() == {0: (4, 2), 4: (1, 0)}
+    node.machine.expire(9, NOON + 100)
+    assert node.machine.sizes()[0] == (3, 1)
+
+
 def test_reads_of_many_databases_in_one_group(node: Node) -> None:
     node.apply("SET k 0", "SET k 1", databases=[0, 1])
     node.machine.commit({})

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from respraft.storage.interface import StorageFailed
+from respraft.storage.interface import StartRefused, StorageFailed
 from respraft.storage.state import RocksStateStore
 from respraft.storage.state_interface import StateStore
 from respraft.storage.state_memory import MemoryStateStore
@@ -186,6 +186,16 @@ def test_a_directory_that_cannot_be_opened_is_a_storage_failure(tmp_path: Path) 
     with pytest.raises(StorageFailed, match=str(tmp_path)):
         RocksStateStore(tmp_path, write_buffer_bytes=1 << 20, block_cache_bytes=1 << 20)
     store.close()
+
+
+def test_a_record_at_which_rocksdb_would_hang_refuses_the_start(tmp_path: Path) -> None:
+    RocksStateStore(tmp_path, write_buffer_bytes=1 << 20, block_cache_bytes=1 << 20).close()
+    (manifest,) = tmp_path.glob("MANIFEST-*")
+    data = bytearray(manifest.read_bytes())
+    data[6] = 5  # The type of the first record, now one of a recycled file.
+    manifest.write_bytes(data)
+    with pytest.raises(StartRefused, match=r"MANIFEST-\d+ at byte 0"):
+        RocksStateStore(tmp_path, write_buffer_bytes=1 << 20, block_cache_bytes=1 << 20)
 
 
 @pytest.mark.parametrize(
