@@ -114,6 +114,13 @@ def peer_unreachable(state: RaftState, peer_id: NodeId) -> None:
         peer.paused = True
 
 
+def expect_commit(state: RaftState, peer_id: NodeId, index: Index) -> None:
+    """Clients of that peer wait for `index`: it has to hear of its commit in the turn in which it comes."""
+    peer = state.peers.get(peer_id)
+    if peer is not None:
+        peer.wanted_commit = max(peer.wanted_commit, index)
+
+
 def advance_commit(state: RaftState) -> None:
     """Commit what a majority has on disk, counting entries of the current term only.
 
@@ -166,6 +173,20 @@ def _confirm_reads(state: RaftState) -> None:
     acked[state.node_id] = reads.round
     for (asker, token), index in reads.confirm(configuration.committed_index(acked)):
         state.answer_read(asker, token, index)
+        expect_commit(state, asker, index)
+
+
+def _notice_due(state: RaftState, peer: Progress, base_index: Index) -> bool:
+    """Whether an empty append has to tell the peer of a commit, since no entries leave that would.
+
+    At once, unless the driver says which peers' clients wait (`expect_commit`): then only to those. To the
+    others the next entries are likely to carry the news soon, and what comes alone costs both sides a
+    message and a turn; a tick is the longest that it waits.
+    """
+    told = peer.told_commit
+    if told >= min(state.log.commit_index, base_index):
+        return False
+    return state.notices_at_once or told < peer.wanted_commit or state.ticks > peer.sent_tick
 
 
 def _replicate(state: RaftState, peer_id: NodeId, peer: Progress) -> bool:
@@ -183,10 +204,8 @@ def _replicate(state: RaftState, peer_id: NodeId, peer: Progress) -> bool:
         )
     ):
         entries = log.entries(base_index + 1, log.last_index + 1, config.append_bytes_max)
-    elif not (peer.probing or peer.check_due or peer.told_commit < min(log.commit_index, base_index)):
-        # Nothing to send, ask or tell. The last: a peer with waiting clients must learn of a
-        # commit at once, so where no entries leave, an empty append carries the news.
-        return False
+    elif not (peer.probing or peer.check_due or _notice_due(state, peer, base_index)):
+        return False  # Nothing to send, ask or tell.
 
     last_index = base_index + len(entries)
     peer.sent(last_index, sum([len(entry.payload) for entry in entries]), state.ticks)

@@ -101,6 +101,14 @@ class RaftNode(RaftState):
         """The machine has applied everything up to `index`."""
         self.log.applied_to(index)
 
+    def expect_commit(self, peer: NodeId, index: Index) -> None:
+        """On the leader: clients of `peer` wait for `index`, so it is told of the commit without delay.
+
+        A driver that calls this whenever it is so may set `notices_at_once` to False: everybody else then
+        hears of a commit with the next entries, or by a notice within a tick.
+        """
+        leader.expect_commit(self, peer, index)
+
     def peer_unreachable(self, peer: NodeId) -> None:
         """The link to a peer has ended. Messages that were sent on it may be lost."""
         leader.peer_unreachable(self, peer)

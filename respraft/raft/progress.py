@@ -33,6 +33,7 @@ class Progress:
         "probing",
         "sent_tick",
         "told_commit",
+        "wanted_commit",
     )
 
     def __init__(self, next_index: Index, tick: int) -> None:
@@ -47,6 +48,7 @@ class Progress:
         self.heard_tick = tick  # When anything came; a new leader gives everyone one election timeout.
         self.acked_round = 0  # Highest heartbeat round that came back.
         self.told_commit: Index = 0  # Highest commit index it was told along with an append.
+        self.wanted_commit: Index = 0  # Clients there wait for the commit of entries up to here.
 
     def sent(self, last_index: Index, size: int, tick: int) -> None:
         """An append that ends with `last_index` is on its way; one without entries ends with its base.

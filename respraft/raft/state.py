@@ -81,6 +81,7 @@ class RaftState:
         self.ballots: dict[NodeId, bool] = {}  # Answers in the election under way, own one included.
         self.peers: dict[NodeId, Progress] = {}  # Sorted by id; empty unless leading.
         self.reads = ReadIndex()
+        self.notices_at_once = True  # False: the driver says by `expect_commit` who waits for a commit.
 
         # What leaves.
         self.messages: list[tuple[NodeId, Message]] = []

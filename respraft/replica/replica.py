@@ -69,6 +69,7 @@ class Replica:
         self.samples = Samples([], [], [])
         self._config = config
         self._core = core
+        core.notices_at_once = False  # `_on_forward` says whose clients wait.
         self._machine = machine
         self._now_ms = 0.0  # Monotonic.
         self._wall_ms = 0
@@ -317,6 +318,8 @@ class Replica:
             answer: tuple[int, int] | None = (0, 0)
         else:
             answer = self._admission[1].append(request.payloads, request.session, core.propose)
+            # Its clients wait for what was appended now, or for what was appended before and sent again.
+            core.expect_commit(request.sender, core.last_index)
         if answer is not None:
             refusal = ForwardRefusal(self.identity.node_id, core.term, request.session, *answer)
             self._messages.append((request.sender, refusal))

@@ -114,6 +114,22 @@ def test_one_vote_per_term_repeated_when_asked_again() -> None:
         assert voter.node.vote == 1, f"and {candidate} is told {granted}"
 
 
+def test_the_log_begins_at_the_median_of_those_who_elected_its_leader() -> None:
+    """Not of those who voted for it in an election that came to nothing."""
+    cluster = Cluster(5)
+    candidate = cluster[1]
+    cluster.isolate(1)
+    for votes in ({2: -60_000}, {3: 10_000, 4: 10_000}):
+        candidate.observe()
+        candidate.node.campaign(transfer=True)
+        candidate.turn()
+        candidate.persist()
+        for voter, skew_ms in votes.items():
+            candidate.receive(VoteResponse(voter, candidate.node.term, True, WALL + skew_ms))
+    assert candidate.node.role is Role.LEADER
+    assert candidate.node.log.last_time_ms == WALL + 10_000
+
+
 def test_nobody_is_voted_for_in_a_term_that_has_a_leader() -> None:
     cluster = Cluster(3)
     cluster[3].receive(HeartbeatRequest(1, 2, 1, 1, 0))

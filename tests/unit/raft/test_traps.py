@@ -252,26 +252,30 @@ def test_trap_5_entries_are_on_disk_before_they_are_accepted() -> None:
 def test_trap_5_what_is_on_disk_already_is_accepted_only_in_a_term_that_is_on_disk() -> None:
     """Else a crash forgets the term, and the leader of an older one may replace what was accepted."""
     cluster = Cluster(3, terms=[1, 1])
-    cluster[2].receive(AppendRequest(3, 5, 2, 1, 1, []))
+    follower = cluster[2]
+    follower.receive(AppendRequest(1, 2, 2, 1, 1, entries_of([2], first=3)))
+    follower.receive(AppendRequest(3, 5, 2, 1, 1, []))
+    assert follower.node.log.stable_index == 2
     assert responses(cluster, AppendResponse) == []
-    cluster[2].persist()
-    assert cluster[2].disk.hard_state.term == 5
+    follower.persist()
+    assert (follower.disk.hard_state.term, responses(cluster, AppendResponse)) == (2, [])
+    follower.persist()
+    assert follower.disk.hard_state.term == 5
     assert responses(cluster, AppendResponse) == [AppendResponse(2, 5, 2, 0, 0, 0)]
 
 
-def test_trap_5_a_promise_of_an_older_term_is_not_sent_after_all() -> None:
-    """A vote that waits for the disk is void once a newer term has begun, wherever it waits."""
+def test_trap_5_a_promise_of_an_older_term_is_void() -> None:
+    """What waits for the disk when a newer term begins is not sent after all, wherever it waits."""
     cluster = Cluster(3)
     voter = cluster[2]
-    voter.receive(HeartbeatRequest(3, 2, 1, 1, 0))  # Starts a write: what follows waits for the next.
-    voter.node.leader = 0
-    voter.receive(VoteRequest(1, 3, 1, 1, transfer=False))
-    voter.receive(AppendRequest(3, 4, 1, 1, 1, entries_of([4], first=2)))
-    voter.receive(VoteRequest(1, 5, 9, 9, transfer=True))
-    cluster.mail.clear()
+    voter.receive(VoteRequest(1, 2, 1, 1, transfer=False))  # Travels with the write in flight.
+    voter.receive(VoteRequest(3, 3, 1, 1, transfer=False))  # These wait for the next one.
+    voter.receive(AppendRequest(1, 4, 1, 1, 1, []))
+    voter.receive(VoteRequest(3, 5, 1, 1, transfer=True))
     voter.persist()
-    voter.persist()
-    assert [(each.to, each.message) for each in cluster.mail] == [(1, VoteResponse(2, 5, True, WALL))]
+    assert cluster.take(VoteResponse) == []
+    assert voter.write is not None
+    assert voter.write.messages == [(3, VoteResponse(2, 5, True, WALL))]
 
 
 # 6. Compare last logs by term, then index.

@@ -160,13 +160,32 @@ def test_a_deposed_leader_answers_no_read_from_its_past() -> None:
     assert old.replies("c") in ([b"new"], [Refusal.READ_UNCONFIRMED], [Refusal.NO_LEADER])
 
 
-def test_followers_hear_of_a_commit_in_the_turn_in_which_it_advances() -> None:
-    """No time passes here, so no heartbeat can have told them."""
+def test_a_follower_whose_clients_wait_hears_of_a_commit_in_the_turn_in_which_it_advances() -> None:
+    """No time passes here, so no heartbeat can have told it."""
     cluster = Cluster()
-    follower = cluster.followers()[0]
+    writer, reader = cluster.followers()
     now = cluster.now_ms
-    assert cluster.ask(follower.id, "SET k v") == [OK]
+    assert cluster.ask(writer.id, "SET k v") == [OK]
+    assert cluster.ask(reader.id, "GET k") == [b"v"]
     assert cluster.now_ms == now
+
+
+def test_a_follower_whose_clients_sent_again_hears_of_the_commit_of_what_came_before() -> None:
+    cluster = Cluster()
+    leader, follower = cluster.leader(), cluster.followers()[0]
+    cluster.lose = lambda sent: sent.to == follower.id and sent.sender == leader.id
+    cluster.submit(follower.id, "c", ["INCR n"])
+    cluster.settle()
+    cluster.lose = lambda sent: False
+    cluster.until(lambda: follower.replies("c") == [1], ms=1500)
+
+
+def test_a_follower_without_waiting_clients_hears_of_a_commit_within_a_tick() -> None:
+    cluster = Cluster()
+    leader, follower = cluster.leader(), cluster.followers()[0]
+    cluster.ask(leader.id, "SET k v")
+    cluster.advance(10)
+    assert follower.core.commit_index == leader.core.commit_index
 
 
 def test_reads_without_a_leader_park_and_then_fail_as_clusterdown() -> None:

@@ -110,11 +110,13 @@ def test_a_gap_is_refused_and_everything_from_it_is_sent_again_in_order() -> Non
     cluster.submit(follower.id, "a", ["APPEND k a"])
     cluster.settle()
     cluster.lose = lambda sent: False
-    cluster.submit(follower.id, "b", ["APPEND k b"])
+    full = cluster.config(1).raft.batch_bytes_max  # Full batches do not wait for the one that was lost.
+    follower.replica.submit("b", [[b"APPEND", b"k", b"b"]], [], 0, full)
+    follower.replica.submit("c", [[b"APPEND", b"k", b"c"]], [], 0, full)
     cluster.settle()
-    assert follower.replies("a") == [1]
-    assert follower.replies("b") == [2]
-    assert cluster.ask(1, "GET k") == [b"ab"]
+    assert [follower.replies(client) for client in "abc"] == [[1], [2], [3]]
+    assert cluster.ask(1, "GET k") == [b"abc"]
+    assert follower.replica.counters.forwards_refused > 0
 
 
 def test_a_leader_answers_what_it_does_not_append() -> None:
@@ -286,6 +288,7 @@ def test_sessions_are_the_same_on_every_node() -> None:
     cluster = Cluster()
     for node_id in (1, 2, 3):
         cluster.ask(node_id, "INCR n")
+    cluster.advance(20)
     tables = {node.machine.meta(META_SESSIONS) for node in cluster.live()}
     assert len(tables) == 1
     assert len({node.machine.digest() for node in cluster.live()}) == 1
@@ -330,7 +333,7 @@ def test_the_same_entry_twice_in_the_log_is_skipped_and_the_origin_resends_once(
         and parse_header(entry.payload)[:2] == (KIND_BATCH, session)
     )
     leader.core.propose(repeat.payload)
-    cluster.settle()
+    cluster.advance(20)
     assert isinstance(repeat, Entry)
     assert {node.replica.counters.batches_skipped for node in cluster.live()} == {1}
     assert cluster.ask(leader.id, "GET n") == [b"1"]
