@@ -80,7 +80,7 @@ class ClientConfig:
     """How long a command that was handed over may take before the client is told TIMEOUT, outcome unknown.
     Longer than `park_ms`, since giving up here costs the client its certainty."""
 
-    bulk_bytes_max: int = limit(64 * MIB, 1, GIB)
+    bulk_bytes_max: int = limit(64 * MIB, 1, 64 * MIB)
     """Longest single argument: a key or a value."""
 
     arguments_max: int = limit(1_048_576, 1, 1_048_576)

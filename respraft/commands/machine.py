@@ -22,7 +22,7 @@ from respraft.commands.context import READ_WORK_MAX, WRITE_WORK_MAX, Context, De
 from respraft.commands.overlay import NEVER, Overlay
 from respraft.commands.record import DATABASES, META, STRING, VALUE_AT
 from respraft.commands.spec import ONE_KEY, CommandFunction, CommandSpec, keys_of
-from respraft.resp.errors import ReplyError, unknown_command, wrong_arity
+from respraft.resp.errors import ReplyError, busy, unknown_command, wrong_arity
 from respraft.resp.replies import Reply
 from respraft.storage.interface import StorageFailed
 from respraft.storage.state_interface import StateStore
@@ -32,6 +32,10 @@ PLACE_BITS: Final = 20
 
 EXPIRE_KEYS_MAX: Final = 200
 """Keys that `expire` removes at most, about 1 ms of work for each entry."""
+
+ENTRY_BYTES_MAX: Final = 256 << 20
+"""Bytes of records that the commands of one entry may build. A SETRANGE of thirty bytes can build a value
+of 64 MiB; thousands of them in an entry would stop every node, and each of its restarts, for minutes."""
 
 VIEW_BYTES_MAX: Final = 32 << 20
 """Memory for recent records over all databases: 100,000 keys of 100 bytes, together with their overhead."""
@@ -88,6 +92,8 @@ class KeyspaceMachine:
         self._uncommitted = True
         context = self._context
         context.now_ms = context.log_time_ms = time_ms
+        for overlay in self._overlays:
+            overlay.written_bytes = 0
         functions = self._prepare(self._overlays, commands, databases)
         read_functions = self._prepare(
             self._overlays, [args for _, _, args in reads], [database for _, database, _ in reads]
@@ -235,6 +241,9 @@ class KeyspaceMachine:
             context.revision = revision
             context.work_left = WRITE_WORK_MAX
             revision += 1
+            if context.overlay.written_bytes > ENTRY_BYTES_MAX:
+                replies.append(busy())
+                continue
             try:
                 replies.append(function(context, args))
                 journal.clear()

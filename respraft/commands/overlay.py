@@ -76,6 +76,7 @@ class Overlay:
         "pending",
         "view",
         "view_bytes",
+        "written_bytes",
     )
 
     def __init__(self, store: StateStore, number: int) -> None:
@@ -84,6 +85,8 @@ class Overlay:
         self.view: dict[bytes, bytes | None] = {}
         self.view_bytes = 0
         """About what the view takes in memory."""
+        self.written_bytes = 0
+        """Bytes of records put in the present entry, those overwritten or undone included."""
         self.pending: dict[bytes, bytes | None] = {}
         self.index: dict[bytes, bytes | None] = {}
         """Changes to the expiry index, by store key."""
@@ -137,7 +140,9 @@ class Overlay:
         if record is None:
             self.count -= 1
             return
-        self.view_bytes += len(record)
+        size = len(record)
+        self.view_bytes += size
+        self.written_bytes += size
         if record[0] & HAS_DEADLINE:
             deadline = deadline_of(record)
             entry = index_key(self.number, deadline, key)

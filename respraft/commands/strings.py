@@ -21,8 +21,9 @@ from respraft.commands.record import NO_DEADLINE
 from respraft.resp.errors import ReplyError, string_too_long, syntax_error, would_overflow, wrong_arity
 from respraft.resp.replies import OK, SimpleString
 
-STRING_BYTES_MAX: Final = 512 << 20
-"""Longest value that APPEND and SETRANGE may build, as in Redis."""
+STRING_BYTES_MAX: Final = 64 << 20
+"""Longest value that APPEND and SETRANGE may build: Redis's rule with the default of client.bulk_bytes_max
+for its proto-max-bulk-len. A constant, because all nodes must refuse the same commands."""
 
 
 class SetOptions(NamedTuple):

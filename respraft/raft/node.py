@@ -35,7 +35,7 @@ from respraft.raft.message import (
 from respraft.raft.ready import AlreadyStarted, NotLeader, PeerStatus, RaftStatus, Ready, Role
 from respraft.raft.state import RaftState
 
-COMMITTED_BYTES_MAX: Final = 4 << 20
+COMMITTED_BYTES_MAX: Final = 1 << 20
 """Payload bytes in one `Ready.committed`. One larger entry still goes, alone."""
 
 

@@ -56,7 +56,7 @@ def reply_lost() -> ReplyError:
 
 def busy() -> ReplyError:
     """Too much is in flight on this node. Nothing was executed."""
-    return ReplyError("BUSY", "too many commands in flight on this node; nothing was executed, retry later")
+    return ReplyError("BUSY", "too much work at once on this node; not executed, retry later")
 
 
 def loading() -> ReplyError:

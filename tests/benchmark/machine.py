@@ -28,7 +28,7 @@ class Machine:
     def __str__(self) -> str:
         return (
             f"{self.cores} cores, {self.memory_gib:.0f} GiB, Linux {self.kernel}, Python {self.python}\n"
-            f"fdatasync of {_SYNC_BYTES // 1024} KiB on {self.file_system}: median {self.fdatasync_us:.0f} us; "
+            f"fdatasync of {_SYNC_BYTES} B on {self.file_system}: median {self.fdatasync_us:.0f} us\n"
             f"load average before the start: {self.load_before:.1f}"
         )
 

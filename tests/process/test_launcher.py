@@ -58,7 +58,12 @@ def launched(directory: Path, port: int) -> Iterator[Launcher]:
     launcher = Launcher(directory, port)
     said = launcher.printed().count("redis-cli -p")
     try:
-        eventually(lambda: launcher.printed().count("redis-cli -p") > said, 40.0, what="what to type next")
+        eventually(
+            lambda: launcher.printed().count("redis-cli -p") > said or launcher.process.poll() is not None,
+            40.0,
+            what="what to type next",
+        )
+        assert launcher.process.poll() is None, launcher.printed()
         yield launcher
     finally:
         if launcher.process.poll() is None:

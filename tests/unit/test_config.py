@@ -139,7 +139,7 @@ def test_members_must_be_a_list_of_tables() -> None:
 @pytest.mark.parametrize(
     ("added", "said"),
     [
-        ("bulk_bytes_max = 134217728", "client.query_buffer_bytes_max is 134217728; it must be at least"),
+        ("query_buffer_bytes_max = 1048576", "client.query_buffer_bytes_max is 1048576; it must be at least"),
         (
             "in_flight_bytes_max = 536870912",
             "client.in_flight_bytes_hard_max is 268435456; it must be at least",

@@ -9,9 +9,10 @@ import pytest
 from respraft.commands.context import READ_WORK_MAX, WRITE_WORK_MAX, Context
 from respraft.commands.machine import EXPIRE_KEYS_MAX, KeyspaceMachine
 from respraft.commands.spec import ALL_KEYS, ONE_KEY, CommandSpec, Kind
+from respraft.commands.strings import STRING_BYTES_MAX
 from respraft.commands.table import lookup
 from respraft.replica.machine import Machine
-from respraft.resp.errors import ReplyError
+from respraft.resp.errors import ReplyError, busy
 from respraft.resp.replies import OK, Reply
 from respraft.storage.interface import StorageFailed
 from respraft.storage.state import RocksStateStore
@@ -296,6 +297,13 @@ def test_what_no_origin_should_have_sent_is_refused_on_every_node(node: Node) ->
     ]
     assert isinstance(replies[3], ReplyError)
     assert replies[4] is OK
+
+
+def test_the_bytes_that_one_entry_may_build_are_bounded(node: Node) -> None:
+    replies = node.run(*[f"SETRANGE k{number} {STRING_BYTES_MAX - 1} x" for number in range(6)])
+    assert replies == [STRING_BYTES_MAX] * 4 + [busy(), busy()]
+    assert node.read("EXISTS k3", "EXISTS k4") == [1, 0]
+    assert node.run("SET k4 v") == [OK]
 
 
 def test_work_is_bounded_and_a_command_past_it_changes_nothing(store: StateStore) -> None:

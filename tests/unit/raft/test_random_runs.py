@@ -105,6 +105,7 @@ class Run:
         self.crashes = rng.choice([0.0, 0.004, 0.02])
         self.cuts = rng.choice([0.0, 0.006])
         self.hurry = rng.choice([1, 8, 25])  # Ticks in one go: some nodes lose patience early.
+        self.coups = rng.choice([0.0, 0.01])  # Elections out of the blue, which nobody may refuse.
         self.persists = rng.choice([0.30, 0.45])  # Slow disks, or fast ones.
         self.numbers = 0
 
@@ -129,6 +130,10 @@ class Run:
         elif not host.up:
             if rng.random() < 0.1:
                 host.start()
+        elif rng.random() < self.coups:
+            host.observe()
+            host.node.campaign(transfer=True)
+            host.turn()
         elif chance < 0.12:
             cluster.time_ms += rng.choice([0, TICK_MS])
             host.tick(rng.choice([1, 1, 1, 3, self.hurry]))
