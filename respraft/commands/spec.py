@@ -109,7 +109,8 @@ class CommandSpec:
     """Words of the command, name included; negative: at least so many."""
     kind: Kind
     function: CommandFunction | None = None
-    """None for LOCAL commands and for those that are only the beginning of their subcommands."""
+    """None for commands that are only the beginning of their subcommands, and for LOCAL ones, save those that
+    may take a place in a group (`echo.py`)."""
     flags: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     """ACL categories beyond those that follow from the flags."""

@@ -2,11 +2,13 @@
 
 from typing import Final
 
+from respraft.commands.echo import echo, ping
 from respraft.commands.spec import LOCAL, OPTIONAL, Argument, CommandSpec, token
 
 CONNECTION_COMMANDS: Final = (
     CommandSpec(
         name=b"PING",
+        function=ping,
         arity=-1,
         kind=LOCAL,
         flags=("fast",),
@@ -20,6 +22,7 @@ CONNECTION_COMMANDS: Final = (
     ),
     CommandSpec(
         name=b"ECHO",
+        function=echo,
         arity=2,
         kind=LOCAL,
         flags=("loading", "stale", "fast"),

@@ -5,7 +5,8 @@
 
 Order: a connection has at most one *group* in flight, and what it sends meanwhile waits behind it. So its
 replies come in the order of its commands, whatever path each of them takes. A group ends before a LOCAL
-command, since that may change the connection (SELECT, HELLO) or ask about it.
+command, since that may change the connection (SELECT, HELLO) or ask about it; PING and ECHO do neither, and
+take their place in the group.
 
 Nothing here is done per command that can be done per group: one submit, one encode, one socket write.
 
@@ -282,7 +283,9 @@ class ClientConnection(asyncio.Protocol):
         for position in range(start, min(len(queue), start + limit)):
             args = queue[position]
             spec = check(args)
-            if isinstance(spec, ReplyError) or spec.kind is Kind.LOCAL:
+            if isinstance(spec, ReplyError):
+                return writes, reads, position, spec
+            if spec.kind is Kind.LOCAL and (position == start or spec.function is None):
                 return writes, reads, position, spec
             if spec.kind is Kind.WRITE:
                 writes.append(args)

@@ -75,14 +75,16 @@ class Driver:
         loop: asyncio.AbstractEventLoop,
         replica: Replica,
         log_store: LogStore,
+        network: PeerNetwork[ReplicaMessage],
         deliver: Callable[[Iterable[Answer]], None],
     ) -> None:
-        """Join the parts; nothing runs before `start`.
+        """Join the parts. Inputs may come from now on; nothing is done about them before `start`.
 
         Args:
             loop: The running loop.
             replica: Owned by this driver from here on.
             log_store: Written by the disk thread only.
+            network: Where messages leave; what comes in is given to `received` by its receiver.
             deliver: Takes the answers of a turn to their clients.
         """
         self.now_ms = 0.0  # Monotonic, as of the present turn.
@@ -91,25 +93,26 @@ class Driver:
         self._replica = replica
         self._log_store = log_store
         self._deliver = deliver
-        self._network: PeerNetwork[ReplicaMessage]
+        self._network = network
         self._timings = Timings([], [], [], [])
         self._heartbeats: dict[NodeId, tuple[int, float]] = {}  # Round and time of the last one sent.
-        self._awake = False
+        self._awake = True  # Also until `start`, so that no turn is taken.
         self._stopped = False
         self._writes: SimpleQueue[LogWrite | None] = SimpleQueue()
         self._disk_thread = threading.Thread(target=self._write_log, name="respraft-disk", daemon=True)
         self._next_tick_ms = 0.0
         self._heard_peer = False
         self._drain_passes = 0
+        self._observe()
 
     def take_timings(self) -> "Timings":
         """Return the timings so far and begin anew."""
         timings, self._timings = self._timings, Timings([], [], [], [])
         return timings
 
-    def start(self, network: PeerNetwork[ReplicaMessage]) -> None:
-        """Begin to tick and to write; messages leave through `network`."""
-        self._network = network
+    def start(self) -> None:
+        """Begin to take turns, to tick and to write."""
+        self._awake = False
         self._disk_thread.start()
         self._observe()
         self._next_tick_ms = self.now_ms + TICK_MS
@@ -117,10 +120,11 @@ class Driver:
         self.wake()
 
     def stop(self) -> None:
-        """Take no further turn; returns when the write under way is done."""
+        """Take no further turn; returns when the write under way is done. Never started is stopped, too."""
         self._stopped = True
         self._writes.put(None)
-        self._disk_thread.join()
+        if self._disk_thread.ident is not None:
+            self._disk_thread.join()
 
     def wake(self) -> None:
         """Something was given to the replica: take a turn at the end of this pass of the loop."""

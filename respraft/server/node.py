@@ -128,44 +128,52 @@ async def _run(config: Config, log_store: LogStore) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    store = RocksStateStore(
-        config.node.data_dir / "state" / str(STATE_NUMBER),
-        write_buffer_bytes=config.storage.state_write_buffer_bytes,
-        block_cache_bytes=config.storage.block_cache_bytes,
-    )
-    machine = KeyspaceMachine(store, lookup=lookup)
-    replica = bring_up(config, log_store, machine)
-    server = Server(config=config, replica=replica, machine=machine, log_store=log_store, loop=loop)
+    async with contextlib.AsyncExitStack() as undo:  # Also when an address is taken.
+        store = RocksStateStore(
+            config.node.data_dir / "state" / str(STATE_NUMBER),
+            write_buffer_bytes=config.storage.state_write_buffer_bytes,
+            block_cache_bytes=config.storage.block_cache_bytes,
+        )
+        undo.callback(store.close)
+        machine = KeyspaceMachine(store, lookup=lookup)
+        undo.callback(machine.flush)
+        replica = bring_up(config, log_store, machine)
+        server = Server(config=config, replica=replica, machine=machine, log_store=log_store, loop=loop)
+        server.connect(_network(config, log_store, server))
+        await _start(config, server, undo)
+        _log.info(
+            "respraft %s: node %d of cluster %s serves clients on %s",
+            __version__,
+            config.node.id,
+            config.cluster.id,
+            config.client.listen,
+        )
+        await stop.wait()
+        _log.info("stopping")
+        await server.drain(DRAIN_S)
+    _log.info("stopped; everything that was acknowledged is on disk")
+    return EXIT_OK
+
+
+async def _start(config: Config, server: Server, undo: contextlib.AsyncExitStack) -> None:
+    """Take all addresses before anything is begun, so that a taken one leaves no traces."""
+    network, driver, replica = server.network, server.driver, server.replica
     figures = Figures(server)
-    network = server.network = _network(config, log_store, server)
     http = HttpServer(
         live=lambda: (True, "alive"), ready=lambda: readiness(config, replica), metrics=metrics.render
     )
+    undo.push_async_callback(network.close)
+    undo.callback(driver.stop)
+    undo.push_async_callback(http.close)
     await network.start(config.peer.listen)
-    server.driver.start(network)
-    network.set_peers({member.id: member.peer for member in config.cluster.members})
     await server.listen()
     await http.start(config.http.listen)
+    driver.start()
+    network.set_peers({member.id: member.peer for member in config.cluster.members})
     metrics.before_render.append(figures.update)
     collecting = asyncio.create_task(_collect(figures))
+    undo.callback(collecting.cancel)
     _quiet_garbage_collector()
-    _log.info(
-        "respraft %s: node %d of cluster %s serves clients on %s",
-        __version__, config.node.id, config.cluster.id, config.client.listen,
-    )  # fmt: skip
-    await stop.wait()
-    _log.info("stopping")
-    await server.drain(DRAIN_S)
-    collecting.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await collecting
-    await http.close()
-    server.driver.stop()
-    await network.close()
-    machine.flush()
-    store.close()
-    _log.info("stopped; everything that was acknowledged is on disk")
-    return EXIT_OK
 
 
 def _network(config: Config, log_store: LogStore, server: Server) -> PeerNetwork[ReplicaMessage]:

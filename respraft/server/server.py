@@ -80,7 +80,7 @@ class Server:
         self.connections_rejected = 0
         self.local_commands = 0
         self.network: PeerNetwork[ReplicaMessage]
-        self.driver = Driver(loop=loop, replica=replica, log_store=log_store, deliver=self._deliver)
+        self.driver: Driver
         self._loop = loop
         self._started_s = time.monotonic()
         self._listener: asyncio.Server | None = None
@@ -98,6 +98,17 @@ class Server:
         )
 
     # -- Life ----------------------------------------------------------------------------------------
+
+    def connect(self, network: PeerNetwork[ReplicaMessage]) -> None:
+        """Take the peer network, whose gatekeeper and receiver this object is. Comes before all else."""
+        self.network = network
+        self.driver = Driver(
+            loop=self._loop,
+            replica=self.replica,
+            log_store=self.log_store,
+            network=network,
+            deliver=self._deliver,
+        )
 
     async def listen(self) -> None:
         """Begin to accept clients. Raises OSError."""

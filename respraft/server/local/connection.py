@@ -2,10 +2,11 @@
 
 from typing import Final
 
+from respraft.commands import echo as echo_commands
 from respraft.commands.numbers import parse_int64
 from respraft.commands.record import DATABASES
-from respraft.resp.errors import ReplyError, database_out_of_range, wrong_arity
-from respraft.resp.replies import OK, PONG, RESP2, RESP3, Reply, SimpleString
+from respraft.resp.errors import ReplyError, database_out_of_range
+from respraft.resp.replies import OK, RESP2, RESP3, Reply, SimpleString
 from respraft.server.local.client import check_printable
 from respraft.server.local.info import REDIS_VERSION
 from respraft.server.local.view import REPLY_ON, ClientView, ServerView
@@ -15,16 +16,12 @@ _RESET: Final = SimpleString("RESET")
 
 def ping(_server: ServerView, _client: ClientView, args: list[bytes]) -> Reply:
     """PING [message]."""
-    if len(args) == 1:
-        return PONG
-    if len(args) == 2:
-        return args[1]
-    raise wrong_arity("ping")  # The table's row, as Redis has it, gives no upper bound.
+    return echo_commands.ping(None, args)
 
 
 def echo(_server: ServerView, _client: ClientView, args: list[bytes]) -> Reply:
     """ECHO message."""
-    return args[1]
+    return echo_commands.echo(None, args)
 
 
 def hello(_server: ServerView, client: ClientView, args: list[bytes]) -> Reply:

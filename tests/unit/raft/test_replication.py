@@ -9,12 +9,13 @@ from respraft.raft.message import (
     Entry,
     HeartbeatRequest,
     HeartbeatResponse,
+    ReadIndexRequest,
     VoteRequest,
 )
 from respraft.raft.node import COMMITTED_BYTES_MAX
 from respraft.raft.progress import Progress
 from respraft.raft.ready import HardState, NotLeader, Role
-from tests.unit.raft.cluster import Cluster, Disk, Host, entries_of
+from tests.unit.raft.cluster import WALL_START_MS, Cluster, Disk, Host, entries_of
 
 CONFIG = RaftConfig()
 
@@ -103,6 +104,39 @@ def test_a_commit_is_told_at_once_also_when_no_entries_leave() -> None:
     assert (notice.base_index, notice.commit_index, notice.entries) == (3, 3, [])
     leader.turn()
     assert appends(cluster, 2) == [], "once"
+
+
+def test_only_those_who_wait_are_told_at_once_when_the_driver_knows_who_they_are() -> None:
+    cluster, leader = leading()
+    leader.node.notices_at_once = False
+    leader.node.expect_commit(2, 3)
+    leader.node.expect_commit(9, 3)  # No member; nothing happens.
+    leader.propose(b"a")
+    leader.persist()
+    cluster.take(AppendRequest)
+    leader.receive(AppendResponse(3, 2, 3, 0, 0, 0))
+    (notice,) = appends(cluster, 2)
+    assert (notice.commit_index, notice.entries) == (3, [])
+    assert appends(cluster, 3) == []
+    leader.tick()
+    (notice,) = appends(cluster, 3)
+    assert (notice.commit_index, notice.entries) == (3, [])
+    assert appends(cluster, 2) == []
+
+
+def test_a_reader_elsewhere_waits_for_the_index_that_it_was_given() -> None:
+    cluster, leader = leading()
+    leader.node.notices_at_once = False
+    leader.propose(b"a")
+    leader.persist()
+    cluster.take(AppendRequest)
+    leader.receive(AppendResponse(2, 2, 3, 0, 0, 0))
+    leader.receive(ReadIndexRequest(3, 2, (1, 1)))
+    assert appends(cluster, 3) == []
+    leader.receive(AppendResponse(3, 2, 3, 0, 0, 0))
+    leader.receive(HeartbeatResponse(2, 2, leader.node.reads.round, WALL_START_MS))
+    (notice,) = appends(cluster, 3)
+    assert notice.commit_index == 3
 
 
 def test_a_commit_travels_with_entries_where_there_are_any() -> None:
