@@ -30,6 +30,7 @@ class Progress:
         "match_index",
         "next_index",
         "paused",
+        "probe_last",
         "probing",
         "sent_tick",
         "told_commit",
@@ -41,6 +42,7 @@ class Progress:
         self.next_index = next_index  # First entry of the next append; always above match_index.
         self.probing = True
         self.paused = False  # Probing: a probe is out and not answered.
+        self.probe_last: Index = next_index - 1  # Last index of that probe; its base while none is out.
         self.check_due = False  # Streaming: answers stand out for long; ask whether the log still fits.
         self.inflight: deque[tuple[Index, int]] = deque()  # Last index and bytes of each unanswered append.
         self.inflight_bytes = 0
@@ -59,24 +61,29 @@ class Progress:
         self.check_due = False
         if self.probing:
             self.paused = True
+            self.probe_last = last_index
         elif last_index >= self.next_index:
             self.next_index = last_index + 1
             self.inflight.append((last_index, size))
             self.inflight_bytes += size
 
     def accepted(self, match_index: Index) -> bool:
-        """The peer has everything up to `match_index` on disk. Returns whether that is news."""
+        """The peer has everything up to `match_index` on disk. Returns whether that is news.
+
+        It ends probing if it answers the probe. Acceptances wait for a disk and refusals don't, so after a
+        gap in a stream those of what came before the gap arrive last: taken for the probe's answer, each
+        of them would start the stream again from there.
+        """
         news = match_index > self.match_index
         if news:
             self.match_index = match_index
         inflight = self.inflight
         while inflight and inflight[0][0] <= match_index:
             self.inflight_bytes -= inflight.popleft()[1]
-        if self.probing:
+        if self.probing and match_index >= self.probe_last:
             self.probing = self.paused = False
             self.next_index = self.match_index + 1
-        elif self.next_index <= self.match_index:
-            self.next_index = self.match_index + 1
+        self.next_index = max(self.next_index, self.match_index + 1)
         return news
 
     def refused(self, reject_index: Index, retry_index: Index) -> None:
@@ -91,6 +98,7 @@ class Progress:
     def probe(self, next_index: Index) -> None:
         """Stop streaming; find out where the logs agree, starting before `next_index`."""
         self.next_index = next_index
+        self.probe_last = next_index - 1
         self.probing = True
         self.paused = self.check_due = False
         self.inflight.clear()

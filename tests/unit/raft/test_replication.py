@@ -240,6 +240,24 @@ def test_a_refusal_never_goes_below_what_is_known_to_match() -> None:
     assert (progress.next_index, progress.probing, len(progress.inflight)) == (10, True, 0)
 
 
+def test_only_the_answer_to_a_probe_ends_probing() -> None:
+    """After a gap in a stream, refusals come at once and the acceptances of what came before it later."""
+    progress = Progress(10, 0)
+    progress.accepted(9)
+    for last_index in (10, 11, 12, 13, 14):
+        progress.sent(last_index, 1, 0)
+    progress.refused(13, 12)  # The peer has 10 to 12 in memory, and never got 13.
+    progress.sent(20, 1, 0)
+    for match_index in (10, 11, 12):
+        assert progress.accepted(match_index)
+        assert progress.probing and progress.paused
+    assert progress.next_index == 13
+    progress.refused(13, 12)  # Of what was sent behind the gap.
+    assert progress.paused
+    assert progress.accepted(20)
+    assert (progress.probing, progress.next_index) == (False, 21)
+
+
 # Loss
 
 
