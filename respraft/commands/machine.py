@@ -1,7 +1,8 @@
 """The Redis keyspace as the machine of a replica (`replica/machine.py` says what a machine promises).
 
-A run is what `apply` and `expire` did since the last `commit`. It lives in the overlays, one a database,
-and becomes readable and crash-safe as one write of the store, together with the replica's own values.
+A run is what `apply` and `expire` did since the last `commit`. It lives in the overlays, one a database, and
+goes to the store whole, together with the replica's own values and with the runs before it that were
+not written yet: the store is always as of the end of a run.
 
 A command that raises changes nothing: what it wrote is undone from a journal. ReplyError is its reply. Any
 other exception is a mistake of ours, and because it is the same one on every node it becomes an error
@@ -23,7 +24,7 @@ from respraft.commands.overlay import NEVER, Overlay
 from respraft.commands.record import DATABASES, META, STRING, VALUE_AT
 from respraft.commands.spec import ONE_KEY, CommandFunction, CommandSpec, keys_of
 from respraft.resp.errors import ReplyError, busy, unknown_command, wrong_arity
-from respraft.resp.replies import Reply
+from respraft.resp.replies import OK, Reply
 from respraft.storage.interface import StorageFailed
 from respraft.storage.state_interface import StateStore
 
@@ -36,6 +37,9 @@ EXPIRE_KEYS_MAX: Final = 200
 ENTRY_BYTES_MAX: Final = 256 << 20
 """Bytes of records that the commands of one entry may build. A SETRANGE of thirty bytes can build a value
 of 64 MiB; thousands of them in an entry would stop every node, and each of its restarts, for minutes."""
+
+GATHERED_RECORDS_MAX: Final = 4096
+"""Changed records that gather in memory before they are written to the store: about 10 ms of work at once."""
 
 VIEW_BYTES_MAX: Final = 32 << 20
 """Memory for recent records over all databases: 100,000 keys of 100 bytes, together with their overhead."""
@@ -60,6 +64,7 @@ class KeyspaceMachine:
         lookup: Callable[[bytes], CommandSpec | None],
         rng: random.Random | None = None,
         view_bytes_max: int = VIEW_BYTES_MAX,
+        gathered_records_max: int = GATHERED_RECORDS_MAX,
     ) -> None:
         """Start from what the store holds.
 
@@ -68,16 +73,21 @@ class KeyspaceMachine:
             lookup: The command table. Names come as clients spelled them.
             rng: Randomness for reads (RANDOMKEY); writes draw from the log.
             view_bytes_max: Memory for recent records.
+            gathered_records_max: How many changed records wait for a write of the store.
         """
         self._store = store
         self._lookup = lookup
         self._rng = random.Random() if rng is None else rng
         self._view_bytes_max = view_bytes_max
+        self._gathered_records_max = gathered_records_max
         self._overlays = self._fresh_overlays()
         self._context = Context(self._overlays, self._rng)
         self._uncommitted = False
+        self._meta: dict[bytes, bytes] = {}  # Of the runs that are not in the store yet.
         get = lookup(b"GET")
         self._get = None if get is None else get.function
+        set_ = lookup(b"SET")
+        self._set = None if set_ is None else set_.function
 
     def apply(
         self,
@@ -94,10 +104,8 @@ class KeyspaceMachine:
         context.now_ms = context.log_time_ms = time_ms
         for overlay in self._overlays:
             overlay.written_bytes = 0
-        functions = self._prepare(self._overlays, commands, databases)
-        read_functions = self._prepare(
-            self._overlays, [args for _, _, args in reads], [database for _, database, _ in reads]
-        )
+        functions = self._prepare(commands, databases)
+        read_functions = self._prepare([args for _, _, args in reads], [database for _, database, _ in reads])
         revision = index << PLACE_BITS
         replies: list[Reply] = []
         done = 0
@@ -119,21 +127,40 @@ class KeyspaceMachine:
         return removed
 
     def commit(self, meta: Mapping[bytes, bytes]) -> None:
-        """Write the run and `meta` in one atomic write."""
+        """End the run. It goes to the store with those before and behind it, in one atomic write.
+
+        A write of the store costs far more than a record in it, and after a crash the log brings back
+        what was in memory alone, here as in the store. So runs gather; changes of the expiry index and
+        range deletes do not wait, since iterations over many of them would be slow.
+        """
+        self._meta.update(meta)
+        self._uncommitted = False
+        gathered = 0
+        for overlay in self._overlays:
+            gathered += len(overlay.pending)
+            if overlay.index or overlay.hidden:
+                gathered = self._gathered_records_max
+        if gathered >= self._gathered_records_max or self.view_bytes > self._view_bytes_max:
+            self._drain()
+
+    def _drain(self) -> None:
+        """Write all ended runs to the store."""
+        assert not self._uncommitted, "a run is written whole or not at all"
         puts: dict[bytes, bytes | None] = {}
         cleared: list[tuple[bytes, bytes]] = []
         for overlay in self._overlays:
             if overlay.pending or overlay.hidden:
                 overlay.drain(puts, cleared)
-        for name, value in meta.items():
+        for name, value in self._meta.items():
             puts[META + name] = value
+        self._meta = {}
         self._store.write(puts, cleared)
-        self._uncommitted = False
         self._trim()
 
     def meta(self, key: bytes) -> bytes | None:
         """Return what the last `commit` that named `key` stored under it."""
-        return self._store.get(META + key)
+        value = self._meta.get(key)
+        return self._store.get(META + key) if value is None else value
 
     def read(
         self, commands: Sequence[tuple[int, list[bytes]]], log_time_ms: int, now_ms: int
@@ -142,21 +169,18 @@ class KeyspaceMachine:
 
         They run on the event loop, one after the other, each with a bounded amount of work.
         """
+        assert not self._uncommitted, "a run is ended before anything is read"
         context = self._context
-        if self._uncommitted:  # Look past the run: its writes are in the views.
-            context = Context(self._fresh_overlays(), self._rng)
         context.now_ms = now_ms
         context.log_time_ms = log_time_ms
-        functions = self._prepare(
-            context.overlays, [args for _, args in commands], [database for database, _ in commands]
-        )
+        functions = self._prepare([args for _, args in commands], [database for database, _ in commands])
         try:
             return self._run_reads(context, functions, commands)
         except DeadlineAhead:
             return None
         finally:
-            if not self._uncommitted:
-                self._trim()
+            if self.view_bytes > self._view_bytes_max:
+                self._drain()
 
     def next_deadline(self) -> int | None:
         """Return the earliest deadline in the keyspace: may be too early, never too late."""
@@ -177,11 +201,13 @@ class KeyspaceMachine:
         return sum([overlay.view_bytes for overlay in self._overlays])
 
     def flush(self) -> None:
-        """Make everything committed survive a crash. May be called from another thread."""
+        """Make everything committed survive a crash."""
+        self._drain()
         self._store.flush()
 
     def digest(self) -> bytes:
         """Return a hash over all that is committed, in the order of the store's keys."""
+        self._drain()
         digest = blake2b(digest_size=16)
         for key, value in self._store.iterate(b"", _END):
             digest.update(b"%d %d " % (len(key), len(value)))
@@ -192,9 +218,7 @@ class KeyspaceMachine:
     def _fresh_overlays(self) -> list[Overlay]:
         return [Overlay(self._store, number) for number in range(DATABASES)]
 
-    def _prepare(
-        self, overlays: Sequence[Overlay], commands: Sequence[list[bytes]], databases: Sequence[int]
-    ) -> list[CommandFunction]:
+    def _prepare(self, commands: Sequence[list[bytes]], databases: Sequence[int]) -> list[CommandFunction]:
         """Find the function of each command, and fetch the records that all of them will ask for."""
         lookup = self._lookup
         functions: list[CommandFunction] = []
@@ -209,7 +233,9 @@ class KeyspaceMachine:
             if not spec.words_min <= len(args) <= spec.words_max:
                 functions.append(_malformed)
                 continue
-            functions.append(spec.function)
+            # In databases other than 0 it is a command like others.
+            plain = len(args) == 3 and spec.function is self._set and not databases
+            functions.append(_plain_set if plain else spec.function)
             if databases:
                 keys = wanted.setdefault(databases[place], [])
             if spec.keys is ONE_KEY:
@@ -217,7 +243,7 @@ class KeyspaceMachine:
             else:
                 keys.extend(keys_of(spec, args))
         for database, keys in wanted.items():
-            overlays[database].prefetch(keys)
+            self._overlays[database].prefetch(keys)
         return functions
 
     def _run_writes(
@@ -231,6 +257,31 @@ class KeyspaceMachine:
         replies: list[Reply],
     ) -> None:
         """Run commands[start:end]. `revision` is that of place 0."""
+        place = start
+        while place < end:
+            stop = place + 1
+            if functions[place] is not _plain_set:
+                while stop < end and functions[stop] is not _plain_set:
+                    stop += 1
+                self._run_any(revision, functions, commands, databases, place, stop, replies)
+            else:
+                while stop < end and functions[stop] is _plain_set:
+                    stop += 1
+                self._overlays[0].set_strings(commands[place:stop], revision + place)
+                replies += [OK] * (stop - place)
+            place = stop
+
+    def _run_any(
+        self,
+        revision: int,
+        functions: Sequence[CommandFunction],
+        commands: Sequence[list[bytes]],
+        databases: Sequence[int],
+        start: int,
+        end: int,
+        replies: list[Reply],
+    ) -> None:
+        """Run commands[start:end] one by one."""
         context = self._context
         journal = context.journal
         revision += start
@@ -294,6 +345,11 @@ class KeyspaceMachine:
         overlays = self._overlays
         while self.view_bytes > self._view_bytes_max:
             max(overlays, key=lambda overlay: overlay.view_bytes).forget(FORGET_KEYS)
+
+
+def _plain_set(_context: Context, _args: list[bytes]) -> Reply:
+    """Mark a `SET key value` that is run together with its neighbours, and never called."""
+    raise AssertionError("plain SETs are run by Overlay.set_strings")
 
 
 def _unknown(context: Context, args: list[bytes]) -> Reply:

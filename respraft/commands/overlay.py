@@ -14,7 +14,7 @@ which made a SET over existing keys 40 % cheaper). It forgets oldest first, past
 
 import heapq
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Final
@@ -23,11 +23,13 @@ from respraft.commands.record import (
     EXPIRY,
     HAS_DEADLINE,
     RECORDS,
+    STRING,
     count_key,
     deadline_of,
     decode_counts,
     encode_counts,
     index_key,
+    plain_header,
     range_of,
     record_key,
     record_keys,
@@ -151,6 +153,35 @@ class Overlay:
             if entry < self.first_entry:
                 self.first_entry = entry
                 self.first_deadline = deadline
+
+    def set_strings(self, commands: Sequence[list[bytes]], revision: int) -> None:
+        """Do what `put` would do for each of many `SET key value`: most writes are nothing else.
+
+        Args:
+            commands: Each of exactly three words. Their keys were prefetched, as a rule.
+            revision: Of the first command; each has the next one.
+        """
+        view, pending = self.view, self.pending
+        created = grown = written = 0
+        for _, key, value in commands:
+            record = plain_header(STRING, revision) + value
+            revision += 1
+            try:
+                old = view[key]
+            except KeyError:  # A FLUSHALL earlier in the batch has emptied the view.
+                old = self.load(key)
+            if old is None:
+                created += 1
+            else:
+                grown -= len(old)
+                if old[0] & HAS_DEADLINE:
+                    self.index[index_key(self.number, deadline_of(old), key)] = None
+                    self.expiring -= 1
+            view[key] = pending[key] = record
+            written += len(record)
+        self.count += created
+        self.view_bytes += grown + written
+        self.written_bytes += written
 
     def clear(self) -> Cleared:
         """Remove every record; return what `restore` needs to undo that."""

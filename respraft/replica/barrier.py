@@ -22,6 +22,7 @@ import msgspec
 from respraft.config import ClientConfig, RaftConfig
 from respraft.raft.message import NOBODY, Index, NodeId, Term
 from respraft.replica.batch import Answer, Client, Refusal
+from respraft.replica.gathering import Gathering
 from respraft.replica.machine import Command, DatabaseCommand
 
 
@@ -60,6 +61,8 @@ class ReadBarrier:
         self._number = 0  # Of the request under way, or of the last one.
         self._target: tuple[NodeId, Term] = (NOBODY, 0)
         self._asked_ms = 0.0
+        self._pace = Gathering()
+        self.holding = False  # A request could be sent, and waits a little for more reads.
         self._confirmed: deque[tuple[Index, list[ReadGroup]]] = deque()
 
     @property
@@ -78,7 +81,11 @@ class ReadBarrier:
             self._ask_again()
         elif self._asked and now_ms - self._asked_ms >= self._raft.election_timeout_ms:
             self._ask_again()
+        self.holding = False
         if leader == NOBODY or self._asked or not self._gathering:
+            return None
+        if self._pace.holds(len(self._gathering), now_ms):
+            self.holding = True
             return None
         self._asked, self._gathering = self._gathering, []
         self._number += 1
@@ -99,12 +106,14 @@ class ReadBarrier:
         self._asked = []
         return now_ms - self._asked_ms
 
-    def due(self, applied_index: Index) -> list[ReadGroup]:
+    def due(self, applied_index: Index, now_ms: float) -> list[ReadGroup]:
         """Return the groups whose index has been applied. They are the caller's to answer."""
         groups: list[ReadGroup] = []
         # Indexes are confirmed in rising order within a term, and a later term's are no lower.
         while self._confirmed and self._confirmed[0][0] <= applied_index:
             groups += self._confirmed.popleft()[1]
+        if groups:
+            self._pace.answered(len(groups), len(self._gathering), now_ms)
         return groups
 
     def tick(self, now_ms: float) -> list[Answer]:

@@ -7,9 +7,9 @@ What a machine promises:
 
 * **Determinism.** The replies and the state after `apply` depend on the arguments and on the state
   before, and on nothing else: no clock, no randomness of its own, no set iteration, no address.
-* **Atomic runs.** What `apply` did since the last `commit` becomes readable and crash-safe as one piece
-  together with the `meta` values, or not at all. Durability itself is the Raft log's; the machine may be
-  as old as its last `flush` after a crash, but never half of a run.
+* **Atomic runs.** What `apply` did since the last `commit` becomes one piece with the `meta` values. After a
+  crash the machine may be as old as its last `flush`, since the Raft log brings back the rest, but it is
+  always as of the end of a run.
 * **A command that fails changes nothing** and is an error reply, on every node alike. A storage error is
   not a reply: it propagates and stops the node.
 """
@@ -61,7 +61,7 @@ class Machine(Protocol):
         ...
 
     def commit(self, meta: Mapping[bytes, bytes]) -> None:
-        """Write everything applied since the last commit, and `meta`, in one atomic write."""
+        """End a run: all that was applied since the last commit, and `meta`, as one piece."""
         ...
 
     def meta(self, key: bytes) -> bytes | None:
@@ -69,7 +69,7 @@ class Machine(Protocol):
         ...
 
     def read(self, commands: Sequence[DatabaseCommand], log_time_ms: int, now_ms: int) -> list[Reply] | None:
-        """Answer reads from the committed state, at `now_ms`.
+        """Answer reads from the committed state, at `now_ms`. Not called between `apply` and its `commit`.
 
         Returns:
             The replies; or None when a key that was touched has `log_time_ms` < deadline <= `now_ms`.
@@ -82,7 +82,7 @@ class Machine(Protocol):
         ...
 
     def flush(self) -> None:
-        """Make everything committed survive a crash. May be called from another thread."""
+        """Make everything committed survive a crash."""
         ...
 
     def digest(self) -> bytes:

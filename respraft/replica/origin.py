@@ -11,7 +11,7 @@ The life of a batch:
 * A numbered batch stays outstanding until it is applied, under its sequence, so no gap stays open. After
   its time-out its clients know that the outcome is unknown, and what is sent again is empty.
 * At most `OUTSTANDING_MAX` batches are outstanding while more commands gather: under load the next batch
-  grows instead of the number of entries (group commit). A full batch does not wait.
+  grows instead of the number of entries (group commit, `gathering.py`). A full batch does not wait.
 * Everything behind the last applied sequence is sent again to a new (leader, term), when the link comes back,
   and after an own entry was skipped; a refusal says where to begin. When nothing moves, the
   leader is asked which sequence it expects.
@@ -27,6 +27,7 @@ from typing import Final
 from respraft.config import ClientConfig, RaftConfig
 from respraft.raft.message import NOBODY, Index, NodeId, Term
 from respraft.replica.batch import Answer, Batch, Client, Refusal, open_payload
+from respraft.replica.gathering import Gathering
 from respraft.replica.machine import Command
 
 OUTSTANDING_MAX: Final = 1
@@ -73,6 +74,8 @@ class Origin:
         self._moved_ms = 0.0  # When something was last sent or applied.
         self._resent_after = -1  # `_applied` when a skipped own entry last caused a resend.
         self._gap_at = 0  # The sequence from which a refused gap was last sent again.
+        self._gathering = Gathering()
+        self.holding = False  # The open batch could go, and waits a little for more commands.
         self._bytes = 0  # Of open, waiting and outstanding batches.
 
     @property
@@ -134,6 +137,7 @@ class Origin:
 
     def flush(self, leader: NodeId, term: Term, now_ms: float) -> None:
         """Hand over what may go to `leader`, through `deliver`. Called once per turn."""
+        self.holding = False
         if leader == NOBODY:
             self._park(now_ms)
             return
@@ -199,6 +203,7 @@ class Origin:
         self._sent = max(self._sent, sequence)
         self._moved_ms = now_ms
         self._bytes -= batch.bytes_total
+        self._gathering.answered(len(batch.groups), len(self._open.groups), now_ms)
         return batch
 
     def skipped(self) -> None:
@@ -251,6 +256,9 @@ class Origin:
         """Give sequences to waiting batches, as far as the window allows; a full batch always goes."""
         while self._waiting or (self._open.groups and len(self._outstanding) < OUTSTANDING_MAX):
             if not self._waiting:
+                if self._gathering.holds(len(self._open.groups), now_ms):
+                    self.holding = True
+                    return
                 self._close_open(now_ms)
             batch = self._waiting.popleft()
             self._outstanding.append(batch)

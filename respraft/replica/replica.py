@@ -22,7 +22,16 @@ import logging
 from typing import Final, cast
 
 from respraft.config import Config
-from respraft.raft.message import Entry, Index, Message, NodeId, ReadIndexRequest, ReadIndexResponse, Term
+from respraft.raft.message import (
+    NOBODY,
+    Entry,
+    Index,
+    Message,
+    NodeId,
+    ReadIndexRequest,
+    ReadIndexResponse,
+    Term,
+)
 from respraft.raft.node import RaftNode
 from respraft.raft.ready import Role
 from respraft.replica.admission import Admission
@@ -110,6 +119,7 @@ class Replica:
     def tick(self) -> None:
         """One `TICK_MS` has passed. Peer input that came before must have been given already."""
         self._core.tick()
+        self._append_time()
         self._answers += self._origin.tick(self._now_ms)
         self._answers += self._barrier.tick(self._now_ms)
 
@@ -191,7 +201,6 @@ class Replica:
         if self._formation is not None:
             self._form()
         self._refresh_admission()
-        self._append_time()
         self._origin.flush(core.leader, core.term, self._now_ms)
         self._ask_barrier()
         ready = core.take_ready(write_allowed=not self._write_in_flight)
@@ -207,7 +216,8 @@ class Replica:
             self._write_in_flight = ready.write.number
             self._durable_messages = ready.write.messages
         messages, applied = ready.messages + self._messages, len(ready.committed)
-        output = Output(messages, ready.write, self._answers, applied, self._again)
+        holding = self._origin.holding or self._barrier.holding
+        output = Output(messages, ready.write, self._answers, applied, self._again, holding)
         self._messages = []
         self._answers = []
         return output
@@ -289,7 +299,7 @@ class Replica:
         """
         core = self._core
         deadline = self._machine.next_deadline()
-        if deadline is None or self._admission is None or core.last_index > self._applier.index:
+        if deadline is None or core.role is not Role.LEADER or core.last_index > self._applier.index:
             return
         if deadline > core.clock.now_ms():
             return
@@ -306,6 +316,8 @@ class Replica:
             if answer is not None:
                 self._origin.refused(self.identity.node_id, core.term, session, *answer)
             return
+        if core.leader == NOBODY:
+            return  # Lost in this tick; the next `flush` will tell the origin.
         self.counters.forwards_sent += len(payloads)
         request = ForwardRequest(self.identity.node_id, core.term, session, payloads)
         self._messages.append((core.leader, request))
@@ -363,7 +375,7 @@ class Replica:
             self._loading = False
 
     def _answer_reads(self) -> None:
-        groups = self._barrier.due(self._applier.index)
+        groups = self._barrier.due(self._applier.index, self._now_ms)
         if not groups:
             return
         commands = [pair for group in groups for pair in group.database_commands()]

@@ -28,6 +28,7 @@ class Output(msgspec.Struct):
     answers: list[Answer]
     applied: int  # Entries that were applied.
     again: bool  # Something is left to do that needs no further input: take another turn soon.
+    holding: bool  # Commands wait for others (`gathering.py`): take another turn within HOLD_MS.
 
 
 class ReplicaCounters(msgspec.Struct):

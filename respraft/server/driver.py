@@ -35,6 +35,7 @@ from respraft.peer.network import PeerNetwork
 from respraft.raft.message import HeartbeatRequest, HeartbeatResponse, NodeId
 from respraft.raft.ready import LogWrite
 from respraft.replica.batch import Answer
+from respraft.replica.gathering import HOLD_MS
 from respraft.replica.replica import Replica
 from respraft.replica.status import Outgoing, ReplicaMessage
 from respraft.storage.interface import LogStore
@@ -98,6 +99,7 @@ class Driver:
         self._heartbeats: dict[NodeId, tuple[int, float]] = {}  # Round and time of the last one sent.
         self._awake = True  # Also until `start`, so that no turn is taken.
         self._stopped = False
+        self._hold_timer: asyncio.TimerHandle | None = None
         self._writes: SimpleQueue[LogWrite | None] = SimpleQueue()
         self._disk_thread = threading.Thread(target=self._write_log, name="respraft-disk", daemon=True)
         self._next_tick_ms = 0.0
@@ -169,6 +171,12 @@ class Driver:
         self._timings.turn_s.append(time.perf_counter() - begin)
         if output.again:
             self.wake()
+        elif output.holding and self._hold_timer is None:
+            self._hold_timer = self._loop.call_later(HOLD_MS / 1000, self._end_hold)
+
+    def _end_hold(self) -> None:
+        self._hold_timer = None
+        self.wake()
 
     def _send(self, messages: Iterable[Outgoing]) -> None:
         network = self._network

@@ -55,7 +55,7 @@ class Node:
         self.store = store
         self._lookup = with_rows(*rows)
         self._view_bytes_max = view_bytes_max
-        self.restart()
+        self._begin()
         self.index = 0
         self.time_ms = NOON
 
@@ -77,6 +77,10 @@ class Node:
         return self.machine.read(commands, self.time_ms, max(now_ms, self.time_ms))
 
     def restart(self) -> None:
+        self.machine.flush()
+        self._begin()
+
+    def _begin(self) -> None:
         self.machine = KeyspaceMachine(
             self.store, lookup=self._lookup, rng=random.Random(0), view_bytes_max=self._view_bytes_max
         )
@@ -104,11 +108,10 @@ def test_it_is_a_machine_of_the_replica(store: StateStore) -> None:
 # Runs: what apply does, who sees it, and when.
 
 
-def test_nothing_is_readable_before_the_commit_and_all_of_it_after(node: Node) -> None:
+def test_a_run_is_readable_whole_once_it_is_committed(node: Node) -> None:
     node.run("SET a old", "SET gone 1")
     node.apply("SET a new", "SET b 1", "DEL gone")
     node.apply("INCR b")
-    assert node.read("GET a", "GET b", "GET gone", "DBSIZE") == [b"old", None, b"1", 2]
     assert node.machine.meta(b"applied") is None
     node.machine.commit({b"applied": b"3"})
     assert node.read("GET a", "GET b", "GET gone", "DBSIZE") == [b"new", b"2", None, 2]
@@ -116,12 +119,13 @@ def test_nothing_is_readable_before_the_commit_and_all_of_it_after(node: Node) -
 
 
 @pytest.mark.parametrize("view_bytes_max", [0, 1 << 20])
-def test_a_read_before_the_commit_does_not_disturb_the_run(store: StateStore, view_bytes_max: int) -> None:
+def test_plain_sets_behind_a_clear_in_the_same_batch_begin_anew(
+    store: StateStore, view_bytes_max: int
+) -> None:
     node = Node(store, view_bytes_max=view_bytes_max)
-    node.apply("FLUSHALL", "SET a 1")
-    assert node.read("GET a", "KEYS *") == [None, []]
-    node.machine.commit({})
-    assert node.read("GET a", "KEYS *") == [b"1", [b"a"]]
+    node.run("SET b 1", "SET c 1")
+    node.run("SET a 0", "FLUSHALL", "SET a 1", "INCR b", "SET b 2", "SET c 3")
+    assert node.read("GET a", "GET b", "DBSIZE", "KEYS [ab]") == [b"1", b"2", 3, [b"b", b"a"]]
 
 
 def test_attached_reads_run_at_their_place_and_replies_are_merged(node: Node) -> None:
@@ -150,6 +154,29 @@ def test_attached_reads_leave_the_state_as_it_is_without_them() -> None:
         node.apply("SET a 1", "INCR n", "SET b 2", databases=[0, 3, 3], reads=reads)
         node.machine.commit({})
     assert with_reads.machine.digest() == without.machine.digest()
+
+
+def test_runs_gather_before_they_are_written_and_are_lost_and_replayed_whole() -> None:
+    store = MemoryStateStore()
+    machine = KeyspaceMachine(store, lookup=lookup, gathered_records_max=3)
+    for index in range(1, 4):
+        machine.apply(index, NOON, [[b"INCR", b"n%d" % index], [b"INCR", b"all"]], (), ())
+        machine.commit({b"applied": b"%d" % index})
+        assert machine.meta(b"applied") == b"%d" % index
+    assert machine.read([(0, [b"GET", b"all"])], NOON, NOON) == [b"3"]
+    again = KeyspaceMachine(store, lookup=lookup)
+    assert again.meta(b"applied") == b"2"
+    assert again.read([(0, [b"MGET", b"n2", b"n3", b"all"])], NOON, NOON) == [[b"1", None, b"2"]]
+    machine.flush()
+    assert KeyspaceMachine(store, lookup=lookup).meta(b"applied") == b"3"
+
+
+def test_what_the_expiry_index_gains_is_written_at_once() -> None:
+    store = MemoryStateStore()
+    machine = KeyspaceMachine(store, lookup=lookup)
+    machine.apply(1, NOON, [[b"SET", b"k", b"v", b"PX", b"10"]], (), ())
+    machine.commit({b"applied": b"1"})
+    assert KeyspaceMachine(store, lookup=lookup).meta(b"applied") == b"1"
 
 
 def test_databases_are_apart(node: Node) -> None:
@@ -289,7 +316,7 @@ def test_what_happened_to_this_node_only_is_not_a_reply(store: StateStore, error
 
 
 def test_what_no_origin_should_have_sent_is_refused_on_every_node(node: Node) -> None:
-    replies = node.run("NOSUCH a", "SET a", "GET", "PING", "SET a 1")
+    replies = node.run("NOSUCH a", "SET a", "GET", "TIME", "SET a 1")
     assert [str(reply) for reply in replies[:3]] == [
         "ERR unknown command 'NOSUCH', with args beginning with: 'a' ",
         "ERR wrong number of arguments for 'set' command",
@@ -420,11 +447,10 @@ def test_the_view_stays_within_its_limit_and_forgets_nothing_that_counts(store: 
 def test_a_key_is_expired_exactly_when_the_log_has_reached_its_deadline(node: Node) -> None:
     node.run("PSETEX a 100 1")
     node.time_ms = NOON + 99
-    assert node.apply("GET a", "EXISTS a", "PTTL a") == [b"1", 1, 1]
+    assert node.run("GET a", "EXISTS a", "PTTL a") == [b"1", 1, 1]
     assert node.read("GET a", "KEYS *", "SCAN 0", "RANDOMKEY") == [b"1", [b"a"], [b"0", [b"a"]], b"a"]
     node.time_ms = NOON + 100
-    assert node.apply("GET a", "EXISTS a", "PTTL a") == [None, 0, -2]
-    node.machine.commit({})
+    assert node.run("GET a", "EXISTS a", "PTTL a") == [None, 0, -2]
     assert node.read("GET a", "KEYS *", "SCAN 0", "RANDOMKEY") == [None, [], [b"0", []], None]
     assert node.read("DBSIZE") == [1], "not yet removed, as in Redis"
 
@@ -523,6 +549,7 @@ def test_a_read_of_a_key_that_is_due_by_the_clock_only_must_take_a_log_entry(nod
     assert node.read("GET stays", line, now_ms=NOON + 100) is None
     assert node.read("GET stays", line, now_ms=NOON + 1000) is None
     assert node.apply(reads=[(0, 0, line)]) != []
+    node.machine.commit({})
     assert node.read("GET stays", now_ms=NOON + 1000) == [b"1"]
     assert node.read("GET due", "KEYS *", database=1, now_ms=NOON + 1000) == [None, []]
     node.time_ms = NOON + 100

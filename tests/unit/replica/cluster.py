@@ -31,6 +31,7 @@ from respraft.raft.ready import LogWrite, Role
 from respraft.replica.applier import META_CONFIGURATION, load_applied
 from respraft.replica.batch import Answer, Refusal
 from respraft.replica.formation import PeerIdentity
+from respraft.replica.gathering import HOLD_MS
 from respraft.replica.machine import Command
 from respraft.replica.replica import Replica
 from respraft.replica.status import Identity, ReplicaMessage
@@ -61,6 +62,7 @@ class Node:
     lives: int = 0
     up: bool = True
     disk_held: bool = False
+    holding: bool = False
     wall_offset_ms: int = 0
     write: LogWrite | None = None
     answers: dict[object, list[Answer]] = field(default_factory=dict)
@@ -205,6 +207,7 @@ class Cluster:
         """Take one turn of one node; return whether anything came of it."""
         self.observe(node)
         output = node.replica.take_output()
+        node.holding = output.holding
         for to, message in output.messages:
             self._send(node, to, message)
         if output.write is not None:
@@ -212,7 +215,8 @@ class Cluster:
         for answer in output.answers:
             node.answers.setdefault(answer.client, []).append(answer)
         wrote = self.finish_write(node) if not node.disk_held else False
-        return bool(output.messages or output.write or output.answers or output.again or wrote)
+        moved = output.messages or output.write or output.answers or output.again or wrote
+        return bool(moved or output.holding)
 
     def finish_write(self, node: Node) -> bool:
         """Let the write in flight become durable."""
@@ -226,9 +230,11 @@ class Cluster:
         return True
 
     def settle(self, passes: int = 1000) -> None:
-        """Deliver and take turns until nothing moves any more, without time passing."""
+        """Deliver and take turns until nothing moves any more. Time passes only where commands are held."""
         for _ in range(passes):
             moved = False
+            if not self.wire and any(node.holding for node in self.live()):
+                self.now_ms += HOLD_MS
             while self.wire:
                 moved = True
                 self.deliver(self.wire.popleft())
