@@ -42,6 +42,7 @@ class LogClock:
         self._time_ms = 0.0  # The log's time now; kept up to date while leading.
         self._followed_ms = 0  # What the leader's clock said last,
         self._followed_at: float | None = None  # and when, on our monotonic clock; None: never heard.
+        self._leader_heard = False  # It is the present term's leader who said it.
         # A wall clock as it was heard, less our monotonic clock then: add the latter to carry it on.
         self._offsets: dict[NodeId, float] = {}
 
@@ -74,9 +75,12 @@ class LogClock:
     def follow(self, time_ms: int) -> None:
         """The leader's clock says `time_ms` (a heartbeat).
 
-        A value below the last one is an old message, or the guess of a leader that was deposed.
+        A value below the last one is an old message. Not so the first one of a new leader: it may know the
+        log's time less well than we do, but it is the one who stamps. Who went on with the older time and
+        led next would let the log's time jump by the difference.
         """
-        if self._followed_at is None or time_ms >= self._followed_ms:
+        if not self._leader_heard or time_ms >= self._followed_ms:
+            self._leader_heard = True
             self._followed_ms = time_ms
             self._followed_at = self.monotonic_ms
 
@@ -87,7 +91,12 @@ class LogClock:
         on a node that heard none, entries alone say nothing about what time it is.
         """
         if self._followed_at is not None and time_ms >= self._followed_ms:
-            self.follow(time_ms)
+            self._followed_ms = time_ms
+            self._followed_at = self.monotonic_ms
+
+    def enter_term(self) -> None:
+        """Another leader's time counts from now on, once it is heard; until then the last one's goes on."""
+        self._leader_heard = False
 
     # Electing and leading
 

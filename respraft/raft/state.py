@@ -153,6 +153,7 @@ class RaftState:
         assert term > self.term, "a term is entered once"
         self.term = term
         self.vote = vote
+        self.clock.enter_term()
         self.durable_messages.clear()
         self.accepted = None
 

@@ -212,11 +212,15 @@ class Origin:
             self._resent_after = self._applied
             self._sent = self._applied
 
-    def tick(self, now_ms: float) -> list[Answer]:
-        """Give up on what has waited too long, and ask the leader when nothing moves."""
+    def tick(self, leader: NodeId, term: Term, now_ms: float) -> list[Answer]:
+        """Give up on what has waited too long, and ask the leader when nothing moves.
+
+        Another leader than at the last `flush`, or none, is asked nothing: `flush` begins anew there.
+        """
         if (
             self._session
-            and self._target[0] != NOBODY
+            and leader != NOBODY
+            and self._target == (leader, term)
             and self._sent > self._applied
             and now_ms - self._moved_ms >= self._raft.election_timeout_ms
         ):

@@ -118,9 +118,11 @@ class Replica:
 
     def tick(self) -> None:
         """One `TICK_MS` has passed. Peer input that came before must have been given already."""
-        self._core.tick()
+        core = self._core
+        core.tick()
+        self._refresh_admission()  # The tick may have ended this node's leadership.
         self._append_time()
-        self._answers += self._origin.tick(self._now_ms)
+        self._answers += self._origin.tick(core.leader, core.term, self._now_ms)
         self._answers += self._barrier.tick(self._now_ms)
 
     def submit(
