@@ -4,7 +4,8 @@ Arguments are read here and nothing is decided; what a command does is in the mo
 is imported only once its command is known, so that `--version` needs no RocksDB.
 
 Exit codes: 0 ended as asked, 1 failed while running, 2 the arguments or the configuration are wrong (one line
-on stderr, `respraft: ...`, says what would be right).
+on stderr, `respraft: ...`, says what would be right), 3 the data directory does not allow a start (the log
+says why and what to do), 70 an internal error, 74 the disk failed.
 """
 
 import argparse

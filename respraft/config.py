@@ -84,7 +84,7 @@ class ClientConfig:
     """Longest single argument: a key or a value."""
 
     arguments_max: int = limit(1_048_576, 1, 1_048_576)
-    """Arguments of one command. Redis's own limit; memory grows as they arrive, not as announced."""
+    """Arguments of one command. Redis 6's own limit; memory grows as they arrive, not as announced."""
 
     inline_bytes_max: int = limit(64 * KIB, 64, MIB)
     """Longest line of an inline command or of a header. Redis's own limit."""
@@ -118,6 +118,11 @@ class ClientConfig:
                 f"client.query_buffer_bytes_max is {self.query_buffer_bytes_max}; it must be at least "
                 f"client.bulk_bytes_max plus client.inline_bytes_max "
                 f"({self.bulk_bytes_max + self.inline_bytes_max}), or the longest argument could not be sent"
+            )
+        if self.request_timeout_ms < self.park_ms:
+            raise ConfigError(
+                f"client.request_timeout_ms is {self.request_timeout_ms}; it must be at least client.park_ms "
+                f"({self.park_ms}): giving up on what was handed over costs the client its certainty"
             )
         if self.in_flight_bytes_hard_max < self.in_flight_bytes_max:
             raise ConfigError(

@@ -365,7 +365,8 @@ def _obituary(node: _Node, status: int) -> str:
     how = (
         f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
     )
-    with (node.home / "respraft.log").open("rb") as log:
+    last_words = ["(its log is gone)"]
+    with contextlib.suppress(OSError), (node.home / "respraft.log").open("rb") as log:
         log.seek(max(0, log.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
         last_words = log.read().decode("utf-8", "backslashreplace").splitlines()[-_LAST_WORDS_LINES:]
     lines = [f"respraft: {node.name} {how}. Its last words ({node.home / 'respraft.log'}):"]
@@ -376,8 +377,14 @@ def _obituary(node: _Node, status: int) -> str:
 
 
 def _new_lines(node: _Node) -> list[str]:
-    """What the node has logged since the last call, whole lines only."""
-    with (node.home / "respraft.log").open("rb") as log:
+    """What the node has logged since the last call, whole lines only.
+
+    A node's directory may be removed under us, to see what becomes of it; that must not stop the others.
+    """
+    data = b""
+    with contextlib.suppress(OSError), (node.home / "respraft.log").open("rb") as log:
+        if log.seek(0, os.SEEK_END) < node.log_offset:
+            node.log_offset = 0  # It was made anew.
         log.seek(node.log_offset)
         data = log.read(_READ_BYTES)
     node.log_offset += len(data)

@@ -91,13 +91,15 @@ def check_peer(configuration: Configuration | None, listed: set[NodeId], peer: P
     if member is None:
         return (
             f"node id {peer.node_id} is not a member of this cluster: "
-            "it was removed, or never added; add it under an id that has not been used"
+            "it was never added, and this version cannot add members to a cluster that has formed"
         )
     if member.incarnation != peer.incarnation:
         return (
             f"the data directory of node id {peer.node_id} is not the one that the cluster knows "
             f"(incarnation {peer.incarnation:016x}, expected {member.incarnation:016x}): it was deleted or "
-            "replaced, and what it had promised is lost. Restore the old directory, or remove this "
-            "member from the cluster and let the node join again under an id that has not been used"
+            "replaced, and what it had promised is lost. Put the very same directory back if it still "
+            "exists. Otherwise leave this node stopped: the others go on without it as long as they are a "
+            "majority. It can come back only under an id that has not been used, and this version cannot "
+            "add members to a cluster that has formed"
         )
     return None

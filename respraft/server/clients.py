@@ -340,7 +340,7 @@ class ClientConnection(asyncio.Protocol):
         if self._closing or self._transport is None:
             return
         self._closing = True
-        _log.info("client %d: %s: %s, closed", self.id, self.address, violation.text)
+        _log.info("client %d: %s: %r, closed", self.id, self.address, violation.text)
         if violation.reply is not None:
             self._transport.write(encode(violation.reply, self.protocol))
         self._transport.close()

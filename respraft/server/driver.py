@@ -22,6 +22,7 @@ heartbeats it just has not read.
 import asyncio
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -38,10 +39,10 @@ from respraft.replica.batch import Answer
 from respraft.replica.gathering import HOLD_MS
 from respraft.replica.replica import Replica
 from respraft.replica.status import Outgoing, ReplicaMessage
-from respraft.storage.interface import LogStore
+from respraft.storage.interface import LogStore, StorageFailed
 
 EXIT_STORAGE_FAILED: Final = 74
-"""Exit status after a failed write or sync (EX_IOERR of sysexits.h)."""
+"""Exit status when the disk gave out or a database is damaged (EX_IOERR of sysexits.h)."""
 EXIT_INTERNAL_ERROR: Final = 70
 """Exit status after an error that leaves the node's state in doubt (EX_SOFTWARE)."""
 
@@ -232,6 +233,27 @@ class Driver:
 
     @staticmethod
     def _die(status: int, reason: str) -> NoReturn:
-        _log.critical(reason, exc_info=True)
+        error = sys.exception()
+        if isinstance(error, StorageFailed):
+            status = EXIT_STORAGE_FAILED
+            _log.critical("%s. The node stops. %s", error, storage_advice(error))
+        else:
+            _log.critical(reason, exc_info=True)
         logging.shutdown()
         os._exit(status)
+
+
+def storage_advice(error: StorageFailed) -> str:
+    """Return what to do about it, as sentences for the operator."""
+    text = str(error)
+    if "No space left" in text:
+        return "Nothing that was acknowledged is lost: free some space and start the node again."
+    if "state database" in text and "orruption" in text:
+        return (
+            "The log is intact and holds everything while it begins with entry 1: move state/ in the data "
+            "directory away and start the node again, and it makes the keyspace anew."
+        )
+    return (
+        "Nothing that was acknowledged is lost on the other nodes. Look at the disk (dmesg, smartctl) before "
+        "this node is started again."
+    )

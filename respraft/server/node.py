@@ -13,6 +13,7 @@ import random
 import secrets
 import signal
 import sys
+import time
 from typing import Final
 
 import uvloop
@@ -31,6 +32,8 @@ from respraft.raft.node import RaftNode
 from respraft.replica.applier import META_CONFIGURATION, load_applied
 from respraft.replica.replica import Replica
 from respraft.replica.status import Identity, ReplicaMessage
+from respraft.server.announcer import Announcer
+from respraft.server.driver import EXIT_STORAGE_FAILED, storage_advice
 from respraft.server.http import HttpServer
 from respraft.server.server import Server
 from respraft.server.status import Figures, readiness
@@ -56,8 +59,8 @@ GC_THRESHOLDS: Final = (50_000, 20, 50)
 DRAIN_S: Final = 5.0
 """How long a stopping node waits for what is in flight."""
 
-COLLECT_S: Final = 1.0
-"""How often samples are moved into histograms."""
+WATCH_S: Final = 0.2
+"""How often samples are moved into histograms, and changes are looked for."""
 
 _log: Final = logging.getLogger("respraft.server")
 
@@ -76,7 +79,10 @@ def serve(config: Config) -> int:
     except StartRefused as error:
         _log.critical("%s", error)
         return EXIT_REFUSED
-    except (StorageFailed, OSError) as error:
+    except StorageFailed as error:
+        _log.critical("%s. %s", error, storage_advice(error))
+        return EXIT_STORAGE_FAILED
+    except OSError as error:
         _log.critical("%s", error)
         return EXIT_FAILED
 
@@ -95,8 +101,9 @@ def bring_up(config: Config, log_store: LogStore, machine: KeyspaceMachine) -> R
         raise StartRefused(
             f"the keyspace in {config.node.data_dir} is as of log entry {applied_index}, but the Raft log "
             f"beside it holds entries {first_index} to {last_index}: one of them was replaced by an older "
-            "copy, or removed. Restore both from the same moment, or remove this member from the cluster, "
-            "empty the directory, and let the node join again under an id that has not been used"
+            "copy, or removed. If the log is the one this node ran with last, move the keyspace's directory "
+            "(state/) away and start again: while the log begins with entry 1 it holds everything. "
+            "Otherwise put both back as they were when the node last ran"
         )
     configuration = machine.meta(META_CONFIGURATION)
     core = RaftNode(
@@ -165,14 +172,21 @@ async def _start(config: Config, server: Server, undo: contextlib.AsyncExitStack
     undo.push_async_callback(network.close)
     undo.callback(driver.stop)
     undo.push_async_callback(http.close)
-    await network.start(config.peer.listen)
-    await server.listen()
-    await http.start(config.http.listen)
+    for key, address, listen in (
+        ("peer.listen", config.peer.listen, network.start),
+        ("client.listen", config.client.listen, server.listen),
+        ("http.listen", config.http.listen, http.start),
+    ):
+        try:
+            await listen(address)
+        except OSError as error:
+            raise OSError(f"{key} = {address!r}: {error.strerror or error}") from error
     driver.start()
     network.set_peers({member.id: member.peer for member in config.cluster.members})
     metrics.before_render.append(figures.update)
-    collecting = asyncio.create_task(_collect(figures))
-    undo.callback(collecting.cancel)
+    announcer = Announcer(config, clock=time.monotonic)
+    watching = asyncio.create_task(_watch(figures, announcer, server))
+    undo.callback(watching.cancel)
     _quiet_garbage_collector()
 
 
@@ -193,10 +207,13 @@ def _network(config: Config, log_store: LogStore, server: Server) -> PeerNetwork
     )
 
 
-async def _collect(figures: Figures) -> None:
+async def _watch(figures: Figures, announcer: Announcer, server: Server) -> None:
+    """Move samples into histograms, and say in the log what has changed."""
     while True:
-        await asyncio.sleep(COLLECT_S)
+        await asyncio.sleep(WATCH_S)
         figures.collect()
+        connected = [peer.peer for peer in server.network.status().values() if peer.connected]
+        announcer.look(server.replica.status(), connected)
 
 
 def _quiet_garbage_collector() -> None:

@@ -110,9 +110,9 @@ class Server:
             deliver=self._deliver,
         )
 
-    async def listen(self) -> None:
-        """Begin to accept clients. Raises OSError."""
-        host, port = parse_address(self.client_config.listen)
+    async def listen(self, address: str) -> None:
+        """Begin to accept clients at `address`. Raises OSError."""
+        host, port = parse_address(address)
         self._listener = await self._loop.create_server(self._accept, host, port, backlog=1024)
         if self.client_config.idle_timeout_s:
             self._loop.call_later(IDLE_CHECK_S, self._close_idle)

@@ -73,6 +73,8 @@ def readiness(config: Config, replica: Replica) -> tuple[bool, str]:
         return False, f"refused by the cluster: {state.refused}"
     if state.loading:
         return False, f"replaying the log: {state.applied_index} of {raft.commit_index} entries applied"
+    if raft.configuration is None:
+        return False, "the cluster has not formed: its first start needs all members"
     if raft.leader == NOBODY:
         return False, "no leader known"
     if raft.commit_index - state.applied_index > READY_ENTRIES_MAX:

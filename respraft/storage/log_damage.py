@@ -29,8 +29,9 @@ What to do:
      was, and start the node. Never put back an older copy or a backup of {data} or of a part of it:
      it lacks what this node has promised since.
   2. Otherwise give this copy up. See on another node that the cluster has a leader (RAFT.STATUS). Move
-     {data} aside, keep it until the cluster is whole again, and let this node join anew with an empty
-     data directory under an id that has not been used. Under its old id it would be refused.
+     {data} aside and keep it. With an empty data directory this node would be refused under its old
+     id; it can come back only under an id that has not been used, and this version cannot add members
+     to a cluster that has formed. Until then leave it stopped.
   3. If the other nodes are no majority, do nothing of this yet: copy {data} to a safe place first. It may
      hold the only copy of some writes."""
 

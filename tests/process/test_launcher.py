@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,6 +95,20 @@ def test_a_newcomer_tries_the_cluster(tmp_path: Path) -> None:
     with launched(directory, port) as launcher:
         assert launcher.cli(2, "get", "hello") == "world\n"
         assert launcher.cli(2, "get", "count") == "1\n"
+        assert launcher.interrupt() == 0
+
+
+@pytest.mark.requires_tool("redis-cli")
+def test_a_directory_that_is_removed_under_the_launcher_stops_nothing(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    port = free_base(hundred + place for hundred in (0, 100, 200) for place in range(3))
+    with launched(directory, port) as launcher:
+        pid = launcher.pid(3)
+        os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(directory / "node-3")
+        eventually(lambda: "node-3 was killed by SIGKILL" in launcher.printed(), what="the death is reported")
+        assert launcher.cli(1, "set", "k", "v") == "OK\n"
+        assert launcher.cli(2, "get", "k") == "v\n"
         assert launcher.interrupt() == 0
 
 
