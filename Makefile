@@ -10,8 +10,11 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+SEEDS ?= 1000
+JOBS ?= $(shell nproc)
+
 .DEFAULT_GOAL := help
-.PHONY: help cluster test lint format bench generate clean
+.PHONY: help cluster test lint format bench sim generate clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +36,9 @@ format: $(INSTALLED_TEST) ## Bring the code into the form that lint asks for
 
 bench: $(INSTALLED_TEST) ## Measure against redis-server and etcd; takes minutes
 	$(BIN)/python -m tests.benchmark $(ARGS)
+
+sim: $(INSTALLED_TEST) ## Run the simulator. SEEDS=10000; ARGS="--seed 8123" repeats one
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
 
 generate: $(INSTALLED_TEST) ## Rewrite what is derived: conf/respraft.toml, the README's command table
 	$(BIN)/python -m tests.generate

@@ -32,11 +32,14 @@ from respraft.commands.record import (
     type_of,
     user_key,
 )
-from respraft.resp.errors import ReplyError, no_such_key, wrong_type
+from respraft.resp.errors import ReplyError, busy, no_such_key, wrong_type
 
 WRITE_WORK_MAX: Final = 100_000
 """Elements that one writing command may touch. It runs on the event loop of every node, about 0.2 s at
 worst, and heartbeats wait for it."""
+
+COMMAND_BYTES_MAX: Final = 256 << 20
+"""Bytes of records that one read may look at, all told: MGET of a thousand large values is refused."""
 
 READ_WORK_MAX: Final = 250_000
 """Elements that one reading command may touch: reads run on one node's event loop, about 0.4 s at worst."""
@@ -61,6 +64,7 @@ class Context:
         "_draws",
         "_draws_revision",
         "_own_draws",
+        "bytes_left",
         "database",
         "journal",
         "log_time_ms",
@@ -84,6 +88,7 @@ class Context:
         self.overlays = overlays
         self.overlay = overlays[0]
         self.work_left = 0
+        self.bytes_left = COMMAND_BYTES_MAX
         self.journal: list[Step] = []
         self._own_draws = own_draws
         self._draws = own_draws
@@ -133,6 +138,9 @@ class Context:
             stored = overlay.load(key)
         if stored is None:
             return None
+        self.bytes_left -= len(stored)
+        if self.bytes_left < 0:
+            raise busy()
         if stored[0] == STRING:
             return stored[VALUE_AT:]
         if not self._is_live(stored):
@@ -270,7 +278,14 @@ class Context:
             stored = overlay.view[key]
         except KeyError:
             stored = overlay.load(key)
-        return stored if stored is not None and self._is_live(stored) else None
+        if stored is None:
+            return None
+        # What is looked at counts, however little of it the command uses: it was brought into memory. By its
+        # size, and not by whether it was there already, so that all nodes count alike.
+        self.bytes_left -= len(stored)
+        if self.bytes_left < 0:
+            raise busy()
+        return stored if self._is_live(stored) else None
 
     def _found(self, key: bytes) -> Record:
         record = self.find(key)

@@ -19,7 +19,7 @@ from hashlib import blake2b
 from itertools import repeat
 from typing import Final
 
-from respraft.commands.context import READ_WORK_MAX, WRITE_WORK_MAX, Context, DeadlineAhead
+from respraft.commands.context import COMMAND_BYTES_MAX, READ_WORK_MAX, WRITE_WORK_MAX, Context, DeadlineAhead
 from respraft.commands.overlay import NEVER, Overlay
 from respraft.commands.record import DATABASES, META, STRING, VALUE_AT
 from respraft.commands.spec import ONE_KEY, CommandFunction, CommandSpec, keys_of
@@ -35,8 +35,15 @@ EXPIRE_KEYS_MAX: Final = 200
 """Keys that `expire` removes at most, about 1 ms of work for each entry."""
 
 ENTRY_BYTES_MAX: Final = 256 << 20
-"""Bytes of records that the commands of one entry may build. A SETRANGE of thirty bytes can build a value
-of 64 MiB; thousands of them in an entry would stop every node, and each of its restarts, for minutes."""
+"""Bytes of records that the commands of one entry may build, and as many that they may look at. A SETRANGE of
+thirty bytes can build a value of 64 MiB, an INCR looks at one; thousands of them in an entry would stop every
+node, and each of its restarts, for minutes."""
+
+READ_BYTES_MAX: Final = 16 << 20
+"""Bytes of records that the reads of one call look at; one more command still goes."""
+
+READ_ELEMENT_BYTES: Final = 256
+"""What an element that a read walks over counts for, so that KEYS takes its share of a turn, too."""
 
 GATHERED_RECORDS_MAX: Final = 4096
 """Changed records that gather in memory before they are written to the store: about 10 ms of work at once."""
@@ -102,18 +109,26 @@ class KeyspaceMachine:
         self._uncommitted = True
         context = self._context
         context.now_ms = context.log_time_ms = time_ms
+        bytes_left = ENTRY_BYTES_MAX
         for overlay in self._overlays:
             overlay.written_bytes = 0
         functions = self._prepare(commands, databases)
         read_functions = self._prepare([args for _, _, args in reads], [database for _, database, _ in reads])
         revision = index << PLACE_BITS
         replies: list[Reply] = []
+        reads_left = READ_BYTES_MAX
         done = 0
         for (position, database, args), function in zip(reads, read_functions, strict=True):
+            context.bytes_left = bytes_left
             self._run_writes(revision, functions, commands, databases, done, position, replies)
+            # A read costs this node alone, so it must not count against the writes of the entry.
+            bytes_left = context.bytes_left
             context.use(database)
-            replies.append(self._run_read(context, function, args))
+            reply = self._run_read(function, args) if reads_left >= 0 else busy()
+            reads_left -= self._cost_of_read()
+            replies.append(reply)
             done = position
+        context.bytes_left = bytes_left
         self._run_writes(revision, functions, commands, databases, done, len(commands), replies)
         return replies
 
@@ -167,7 +182,8 @@ class KeyspaceMachine:
     ) -> list[Reply] | None:
         """Answer reads from the committed state; None when a key is due that the log's time has not reached.
 
-        They run on the event loop, one after the other, each with a bounded amount of work.
+        They run on the event loop, one after the other, each with a bounded amount of work. Together they
+        are bounded, too: past `READ_BYTES_MAX` the replies end, and the commands behind them have not run.
         """
         assert not self._uncommitted, "a run is ended before anything is read"
         context = self._context
@@ -312,26 +328,33 @@ class KeyspaceMachine:
     ) -> list[Reply]:
         get = self._get
         replies: list[Reply] = []
+        left = READ_BYTES_MAX
         context.use(0)
         view = context.overlay.view
         for (database, args), function in zip(commands, functions, strict=True):
             if database != context.database:
                 context.use(database)
                 view = context.overlay.view
+            if left < 0:
+                break
             if function is get and len(args) == 2:
-                stored = view[args[1]]
+                stored = view.get(args[1], b"")
                 if stored is None:
                     replies.append(None)
                     continue
-                if stored[0] == STRING:  # Neither another type nor a deadline.
+                if stored and stored[0] == STRING:  # Neither another type nor a deadline.
+                    left -= len(stored)
                     replies.append(stored[VALUE_AT:])
                     continue
-            replies.append(self._run_read(context, function, args))
+            replies.append(self._run_read(function, args))
+            left -= self._cost_of_read()
         return replies
 
-    def _run_read(self, context: Context, function: CommandFunction, args: list[bytes]) -> Reply:
+    def _run_read(self, function: CommandFunction, args: list[bytes]) -> Reply:
+        context = self._context
         context.revision = 0
         context.work_left = READ_WORK_MAX
+        context.bytes_left = COMMAND_BYTES_MAX
         try:
             reply = function(context, args)
         except (DeadlineAhead, *_NODE_FAILED):
@@ -340,6 +363,12 @@ class KeyspaceMachine:
             reply = _refusal(error)
         assert not context.journal, "a read wrote"
         return reply
+
+    def _cost_of_read(self) -> int:
+        """Return what the last read looked at, in bytes."""
+        context = self._context
+        walked = READ_WORK_MAX - context.work_left
+        return COMMAND_BYTES_MAX - context.bytes_left + walked * READ_ELEMENT_BYTES
 
     def _trim(self) -> None:
         overlays = self._overlays

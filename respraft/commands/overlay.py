@@ -41,6 +41,13 @@ from respraft.storage.state_interface import StateStore
 NEVER: Final = 1 << 64
 """The first deadline of a database that has none: later than any."""
 
+PREFETCH_KEYS: Final = 256
+PREFETCH_BYTES: Final = 4 << 20
+"""Records are fetched so many at a time, until a slice turns out to be larger than this."""
+
+EXPIRE_BYTES_MAX: Final = 16 << 20
+"""Size of the records that one entry removes because their time is over; one larger still goes, alone."""
+
 ENTRY_OVERHEAD_BYTES: Final = 200
 """Memory that a key in the view takes besides the bytes of key and record: two objects, a dict slot."""
 
@@ -116,8 +123,13 @@ class Overlay:
         """Fetch the records that a batch is going to touch at once, those that the view does not have."""
         view = self.view
         missing = list(dict.fromkeys([key for key in keys if key not in view]))
-        if not missing:
-            return
+        for start in range(0, len(missing), PREFETCH_KEYS):
+            if self._fetch(missing[start : start + PREFETCH_KEYS]) > PREFETCH_BYTES:
+                return  # Large values: those that are left are loaded one by one, if at all.
+
+    def _fetch(self, missing: list[bytes]) -> int:
+        """Bring records into the view; return about how many bytes they take."""
+        view = self.view
         records: list[bytes | None]
         if self.hidden:
             records = [None] * len(missing)
@@ -128,6 +140,7 @@ class Overlay:
             view[key] = record
             size += len(key) + len(record) if record else len(key)
         self.view_bytes += size
+        return size
 
     def put(self, key: bytes, record: bytes | None, old: bytes | None) -> None:
         """Change a record, None for no record. `old` is what the view has for the key."""
@@ -224,7 +237,10 @@ class Overlay:
         return map(split_index_key, takewhile(lambda entry: entry < high, self._index_entries()))
 
     def expire(self, time_ms: int, keys_max: int) -> int:
-        """Remove up to `keys_max` records whose deadline is at or before `time_ms`; return how many."""
+        """Remove up to `keys_max` records whose deadline is at or before `time_ms`; return how many.
+
+        Fewer if they are large: they all come into memory once more.
+        """
         if time_ms < self.first_deadline:
             return 0
         due: list[bytes] = []
@@ -234,12 +250,18 @@ class Overlay:
             if deadline > time_ms or len(due) == keys_max:
                 following = entry
                 break
-            due.append(key)
-        self.prefetch(due)
-        for key in due:
-            self.put(key, None, self.view[key])
-        self._begin_index_at(following)
-        return len(due)
+            due.append(entry)
+        keys = [split_index_key(entry)[1] for entry in due]
+        self.prefetch(keys)
+        removed = size = 0
+        while removed < len(keys) and size <= EXPIRE_BYTES_MAX:
+            key = keys[removed]
+            record = self.view[key] if key in self.view else self.load(key)
+            size += len(record or b"")
+            self.put(key, None, record)
+            removed += 1
+        self._begin_index_at(due[removed] if removed < len(due) else following)
+        return removed
 
     def drain(self, puts: dict[bytes, bytes | None], cleared: list[tuple[bytes, bytes]]) -> None:
         """Hand over what this run changed, and begin the next one."""

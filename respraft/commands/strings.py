@@ -18,7 +18,14 @@ from respraft.commands.numbers import (
     parse_long_double,
 )
 from respraft.commands.record import NO_DEADLINE
-from respraft.resp.errors import ReplyError, string_too_long, syntax_error, would_overflow, wrong_arity
+from respraft.resp.errors import (
+    ReplyError,
+    string_too_long,
+    syntax_error,
+    would_overflow,
+    wrong_arity,
+    wrong_type,
+)
 from respraft.resp.replies import OK, SimpleString
 
 STRING_BYTES_MAX: Final = 64 << 20
@@ -271,7 +278,9 @@ def _continues(unit: TimeUnit | None, option: bytes) -> bool:
 def _string_or_none(ctx: Context, key: bytes) -> bytes | None:
     try:
         return ctx.get_string(key)
-    except ReplyError:  # WRONGTYPE
+    except ReplyError as error:
+        if error != wrong_type():
+            raise
         return None
 
 

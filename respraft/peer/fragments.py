@@ -58,7 +58,8 @@ class SendQueue:
     def put(self, message_class: type, body: bytes) -> bool:
         """Queue one encoded message; return False, with nothing changed, when there is no room for it."""
         size = len(body)
-        if self.bytes + size > self._bytes_max and self.bytes:
+        # One bulk message always fits, however large: nothing smaller would carry what is in it.
+        if self.bytes + size > self._bytes_max and (self._bulk or size <= self._small_bytes_max):
             return False
         self.bytes += size
         if size > self._small_bytes_max or message_class in self._bulk_classes:

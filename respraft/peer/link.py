@@ -17,6 +17,7 @@ acknowledges is alive is for Raft's heartbeats to tell.
 """
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ from respraft.raft.message import NodeId
 UNACKNOWLEDGED_MS_MAX: Final = 3000
 """Several election time-outs: by then Raft has given the peer up, and only a new connection can help."""
 
+_LOG: Final = logging.getLogger("respraft.peer")
 _KEEPALIVE_S: Final = 5
 """Silence after which the kernel asks whether the peer still knows the connection."""
 
@@ -254,7 +256,10 @@ class SendingLink(Link, Generic[M]):
         """Queue a message for the next `flush`; return False if there is no room for it."""
         body = self._encode(message)
         size_max = self._config.message_bytes_max
-        assert len(body) <= size_max, f"a message of {len(body)} bytes; peer.message_bytes_max is {size_max}"
+        if len(body) > size_max:
+            _LOG.error("a message of %d bytes was dropped: peer.message_bytes_max is %d", len(body), size_max)
+            self._traffic.messages_dropped += 1
+            return False
         if self.ended or not self._queue.put(type(message), body):
             self._traffic.messages_dropped += 1
             return False

@@ -35,7 +35,8 @@ class Admission:
     ) -> tuple[int, int] | None:
         """Hand those of `payloads` to `propose` that are the next of their session when their turn comes.
 
-        Returns: None when all were appended; else (offered, expected): the first sequence that was refused
+        Returns:
+            None when all were appended; else (offered, expected): the first sequence that was refused
             and the one that is expected of `session` now, 0 if that is not current. No payloads at all are
             a question, which is answered with an offer of 0.
         """

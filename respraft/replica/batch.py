@@ -68,6 +68,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     count: int  # Commands in the group; len(replies) unless refused.
     replies: Sequence[Reply]  # Empty when refused.
     refusal: Refusal | None = None
+    unrun: Sequence[Command] = ()  # Reads behind those that were answered, to be asked for again.
 
 
 class Batch:

@@ -72,8 +72,9 @@ class Machine(Protocol):
         """Answer reads from the committed state, at `now_ms`. Not called between `apply` and its `commit`.
 
         Returns:
-            The replies; or None when a key that was touched has `log_time_ms` < deadline <= `now_ms`.
-            Such reads must be run at a log entry instead, so that no two nodes disagree on the key.
+            The replies, at least one; fewer than commands where those behind them would be too much work at
+            once, and have not run. Or None when a key that was touched has `log_time_ms` < deadline <=
+            `now_ms`. Such reads must be run at a log entry instead, so that no two nodes disagree on the key.
         """
         ...
 

@@ -155,7 +155,8 @@ class Origin:
         if payloads:
             self._sent = self._applied + len(self._outstanding)
             self._moved_ms = now_ms
-            self._deliver(self._session, payloads)
+            for portion in self._portions(payloads):
+                self._deliver(self._session, portion)
 
     def link_restored(self, peer: NodeId) -> None:
         """Send everything again if the link to the target has just come back."""
@@ -255,6 +256,18 @@ class Origin:
     def _unsent(self) -> Iterator[Batch]:
         first = self._sent - self._applied
         return (self._outstanding[place] for place in range(first, len(self._outstanding)))
+
+    def _portions(self, payloads: list[bytes]) -> Iterator[list[bytes]]:
+        """Cut what is to be sent into messages of about a full batch: links bound a message's size."""
+        portion: list[bytes] = []
+        size = 0
+        for payload in payloads:
+            if portion and size + len(payload) > self._raft.batch_bytes_max:
+                yield portion
+                portion, size = [], 0
+            portion.append(payload)
+            size += len(payload)
+        yield portion
 
     def _number(self, now_ms: float) -> Iterator[Batch]:
         """Give sequences to waiting batches, as far as the window allows; a full batch always goes."""

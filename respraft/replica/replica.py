@@ -19,6 +19,7 @@ What this module promises:
 """
 
 import logging
+from collections.abc import Sequence
 from typing import Final, cast
 
 from respraft.config import Config
@@ -37,9 +38,9 @@ from respraft.raft.ready import Role
 from respraft.replica.admission import Admission
 from respraft.replica.applier import Applier
 from respraft.replica.barrier import ReadBarrier, ReadGroup
-from respraft.replica.batch import TIME_PAYLOAD, Answer, Client, Refusal
+from respraft.replica.batch import TIME_PAYLOAD, Answer, Client, Refusal, UnknownPayload
 from respraft.replica.formation import Formation, PeerIdentity, check_peer
-from respraft.replica.machine import Command, Machine
+from respraft.replica.machine import Command, Machine, Reply
 from respraft.replica.message import ForwardRefusal, ForwardRequest
 from respraft.replica.origin import Origin
 from respraft.replica.status import (
@@ -85,6 +86,7 @@ class Replica:
         self._messages: list[Outgoing] = []
         self._answers: list[Answer] = []
         self._again = False
+        self._left: list[ReadGroup] = []  # May run, and were too much for the last turn.
         self._write_in_flight = 0  # Its number; 0: none.
         self._durable_messages: list[tuple[NodeId, Message]] = []  # Of the write in flight.
         self._admission: tuple[Term, Admission] | None = None
@@ -331,7 +333,12 @@ class Replica:
         if self._admission is None:
             answer: tuple[int, int] | None = (0, 0)
         else:
-            answer = self._admission[1].append(request.payloads, request.session, core.propose)
+            try:
+                answer = self._admission[1].append(request.payloads, request.session, core.propose)
+            except UnknownPayload as error:
+                # In a log it would stop every node; what came before it in the request is in order.
+                _log.error("node %d sent a batch that is not taken: %s", request.sender, error)
+                return
             # Its clients wait for what was appended now, or for what was appended before and sent again.
             core.expect_commit(request.sender, core.last_index)
         if answer is not None:
@@ -377,34 +384,56 @@ class Replica:
             self._loading = False
 
     def _answer_reads(self) -> None:
-        groups = self._barrier.due(self._applier.index, self._now_ms)
+        """Answer the reads whose index has been applied, as many as one turn can bear."""
+        groups = self._left + self._barrier.due(self._applier.index, self._now_ms)
         if not groups:
             return
+        self._left = []
         commands = [pair for group in groups for pair in group.database_commands()]
         now_ms = max(self._applier.log_time_ms, self._wall_ms)
         replies = self._machine.read(commands, self._applier.log_time_ms, now_ms)
         if replies is None:
             self._answer_one_by_one(groups, now_ms)
-            return
+        else:
+            self._share(groups, replies)
+
+    def _share(self, groups: list[ReadGroup], replies: Sequence[Reply]) -> None:
+        """Hand replies to the groups in turn; who comes behind the last one goes on in the next turn.
+
+        The group in which they end gets what there is, and its client asks for the rest anew.
+        """
         self.counters.reads_answered += len(replies)
         start = 0
-        for group in groups:
+        for place, group in enumerate(groups):
             count = len(group.commands)
-            self._answers.append(Answer(group.client, count, replies[start : start + count]))
+            part = replies[start : start + count]
+            if len(part) == count:
+                self._answers.append(Answer(group.client, count, part))
+            elif part:
+                self._answers.append(Answer(group.client, len(part), part, None, group.commands[len(part) :]))
+            else:
+                self._left += groups[place:]
+                self._again = True
+                return
             start += count
 
     def _answer_one_by_one(self, groups: list[ReadGroup], now_ms: int) -> None:
         """Some key is due by our clock and not by the log's: only its readers take a log entry."""
-        for group in groups:
+        for place, group in enumerate(groups):
             replies = self._machine.read(group.database_commands(), self._applier.log_time_ms, now_ms)
-            count = len(group.commands)
-            if replies is not None:
-                self.counters.reads_answered += count
-                self._answers.append(Answer(group.client, count, replies))
+            if replies is None:
+                self._read_at_entry(group)
                 continue
-            self.counters.reads_at_entry += count
-            reads = [(0, command) for command in group.commands]
-            refusal = self._origin.submit(group.client, [], reads, group.database, group.size, self._now_ms)
-            if refusal is not None:
-                self._answers.append(group.refuse(refusal))
-            self._again = True
+            self._share([group], replies)
+            if len(replies) < len(group.commands):
+                self._left += groups[place + 1 :]
+                self._again = True
+                return
+
+    def _read_at_entry(self, group: ReadGroup) -> None:
+        self.counters.reads_at_entry += len(group.commands)
+        reads = [(0, command) for command in group.commands]
+        refusal = self._origin.submit(group.client, [], reads, group.database, group.size, self._now_ms)
+        if refusal is not None:
+            self._answers.append(group.refuse(refusal))
+        self._again = True

@@ -17,6 +17,8 @@ A client that never reads its replies therefore stands still, and costs what one
 
 import asyncio
 import logging
+from collections.abc import Callable
+from itertools import chain
 from typing import Final, Protocol, cast
 
 from respraft.commands.spec import Kind
@@ -36,7 +38,9 @@ GROUP_COMMANDS_START: Final = 32
 """Commands in a new connection's group. Doubled while replies are small, halved while they are large:
 a thousand reads of ten bytes are one group, a thousand of ten megabytes must not be."""
 GROUP_REPLY_BYTES: Final = 1 << 20
-"""Reply bytes of a group that count as large."""
+"""Reply bytes of a group, or of LOCAL commands in one turn, that count as large."""
+LOCAL_COMMANDS_MAX: Final = 64
+"""LOCAL commands of one connection in a turn; some of them have replies of 100 KiB."""
 
 _log: Final = logging.getLogger("respraft.clients")
 
@@ -66,6 +70,8 @@ class Owner(Protocol):
     def disconnected(self, client: "ClientConnection") -> None: ...
 
     def congested(self, client: "ClientConnection") -> bool: ...
+
+    def call_soon(self, callback: Callable[[], None]) -> None: ...
 
 
 class ClientConnection(asyncio.Protocol):
@@ -167,9 +173,11 @@ class ClientConnection(asyncio.Protocol):
             return
         self.last_active_ms = self._owner.now_ms
         self.input_bytes += len(data)
+        pending = self._parser.pending_bytes
         commands = self._parser.feed(data)
         if commands:
-            self._queue_bytes += len(data)
+            # A large value came in many pieces, and all of them count.
+            self._queue_bytes += pending + len(data) - self._parser.pending_bytes
             if self._queue:
                 self._queue += commands
             else:
@@ -178,7 +186,7 @@ class ClientConnection(asyncio.Protocol):
                 self._proceed()
         if self._parser.error is not None and not self._queue and not self._in_flight:
             self._break_off()
-        elif self._queue_bytes > QUEUED_BYTES_MAX and self._reading:
+        elif self._reading and (self._queue_bytes > QUEUED_BYTES_MAX or self._owner.congested(self)):
             self._pause_reading()
         elif self._parser.pending_bytes > self._owner.client_config.query_buffer_bytes_max:
             _log.warning("client %d: %s: request over query_buffer_bytes_max, closed", self.id, self.address)
@@ -214,6 +222,9 @@ class ClientConnection(asyncio.Protocol):
             data = encode_all([error] * answer.count, self.protocol)
         else:
             data = encode_all(answer.replies, self.protocol)
+        if answer.unrun:
+            self._queue[:0] = answer.unrun
+            self.commands_total -= len(answer.unrun)
         self._adapt_group(len(data), answer.count)
         self._write(data)
         if self._queue:
@@ -242,10 +253,11 @@ class ClientConnection(asyncio.Protocol):
         total = len(queue)
         taken = 0
         out: list[bytes] = []
+        local_bytes = 0
         while taken < total and not self._closing:
             writes, reads, end, local = self._next_group(taken)
             if end > taken:
-                size = self._queue_bytes * (end - taken) // (total - taken)
+                size = self._size_of(taken, end)
                 self._queue_bytes -= size
                 refusal = self._owner.submit(self, writes, reads, size)
                 taken_now, taken = end - taken, end
@@ -257,6 +269,10 @@ class ClientConnection(asyncio.Protocol):
             elif local is not None:
                 taken += 1
                 out.append(self._run_local(local, queue[taken - 1]))
+                local_bytes += len(out[-1])
+                if taken >= LOCAL_COMMANDS_MAX or local_bytes >= GROUP_REPLY_BYTES:
+                    self._owner.call_soon(self._go_on)
+                    break
         self.commands_total += taken
         if taken:
             self.last_command = queue[taken - 1][0]
@@ -271,7 +287,8 @@ class ClientConnection(asyncio.Protocol):
     def _next_group(self, start: int) -> tuple[list[Command], list[tuple[int, Command]], int, object | None]:
         """Split off the next group.
 
-        Returns: Its writes; its reads with the number of writes before each; the queue position behind it;
+        Returns:
+            Its writes; its reads with the number of writes before each; the queue position behind it;
             and, when the group is empty, the row or the refusal of the LOCAL command that stands there.
         """
         queue = self._queue
@@ -292,6 +309,21 @@ class ClientConnection(asyncio.Protocol):
             else:
                 reads.append((len(writes), args))
         return writes, reads, position + 1, None
+
+    def _go_on(self) -> None:
+        """Run what a bound on the work of one turn has left over."""
+        if not self._in_flight and self._writable and self._queue:
+            self._proceed()
+
+    def _size_of(self, start: int, end: int) -> int:
+        """Bytes of the queued commands from `start` to `end`; close enough where little is queued."""
+        queue, total = self._queue, self._queue_bytes
+        if end == len(queue):
+            return total
+        if total <= QUEUED_BYTES_MAX:
+            return total * (end - start) // (len(queue) - start)
+        # One of them may weigh nearly all. Headers are left to the last group of the queue.
+        return min(total, sum(map(len, chain.from_iterable(queue[start:end]))))
 
     def _run_local(self, spec: object, args: Command) -> bytes:
         reply = spec if isinstance(spec, ReplyError) else self._owner.execute_local(self, args)

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from respraft.commands.machine import KeyspaceMachine
@@ -178,6 +178,10 @@ class Server:
         if not self._clients:
             self._all_gone.set()
 
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Run `callback` in the next pass of the loop."""
+        self._loop.call_soon(callback)
+
     def congested(self, client: ClientConnection) -> bool:
         """Tell whether a client's socket may not be read now; it is resumed when that has passed."""
         if self.replica.congested:
@@ -269,7 +273,11 @@ class Server:
 
     def _deliver(self, answers: Iterable[Answer]) -> None:
         for answer in answers:
-            answer.client.answer(answer)
+            try:
+                answer.client.answer(answer)
+            except Exception:
+                _log.exception("client %d could not be answered and is cut off", answer.client.id)
+                answer.client.abort()
         if self._paused and not self.replica.congested:
             paused, self._paused = self._paused, {}
             for client in paused.values():

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from respraft.commands.context import READ_WORK_MAX, WRITE_WORK_MAX, Context
-from respraft.commands.machine import EXPIRE_KEYS_MAX, KeyspaceMachine
+from respraft.commands.machine import EXPIRE_KEYS_MAX, READ_BYTES_MAX, KeyspaceMachine
 from respraft.commands.spec import ALL_KEYS, ONE_KEY, CommandSpec, Kind
 from respraft.commands.strings import STRING_BYTES_MAX
 from respraft.commands.table import lookup
 from respraft.replica.machine import Machine
-from respraft.resp.errors import ReplyError, busy
+from respraft.resp.errors import ReplyError, busy, string_too_long
 from respraft.resp.replies import OK, Reply
 from respraft.storage.interface import StorageFailed
 from respraft.storage.state import RocksStateStore
@@ -329,8 +329,39 @@ def test_what_no_origin_should_have_sent_is_refused_on_every_node(node: Node) ->
 def test_the_bytes_that_one_entry_may_build_are_bounded(node: Node) -> None:
     replies = node.run(*[f"SETRANGE k{number} {STRING_BYTES_MAX - 1} x" for number in range(6)])
     assert replies == [STRING_BYTES_MAX] * 4 + [busy(), busy()]
-    assert node.read("EXISTS k3", "EXISTS k4") == [1, 0]
+    assert (node.read("EXISTS k3"), node.read("EXISTS k4")) == ([1], [0])
     assert node.run("SET k4 v") == [OK]
+
+
+def test_the_bytes_that_one_entry_may_look_at_are_bounded(node: Node) -> None:
+    node.run(f"SETRANGE k {STRING_BYTES_MAX - 1} x")
+    not_an_integer = ReplyError("ERR", "value is not an integer or out of range")
+    replies = node.run(*["INCR k"] * 6, "SET small v")
+    assert replies == [not_an_integer] * 3 + [busy()] * 3 + [OK]
+    assert node.run("APPEND small w") == [2]
+
+
+def test_a_command_that_looks_at_too_much_changes_nothing(node: Node) -> None:
+    for number in range(5):
+        node.run(f"SETRANGE k{number} {STRING_BYTES_MAX - 1} x")
+    assert node.run("DEL k0 k1 k2 k3 k4") == [busy()]
+    assert node.run("DEL k0 k1", "DBSIZE") == [2, 3]
+    assert node.read("MGET k2 k3 k4 k2 k3") == [busy()]
+
+
+def test_reads_of_an_entry_do_not_count_against_its_writes(node: Node) -> None:
+    """They run on one node only: if they did, the nodes would disagree."""
+    node.run(f"SETRANGE k {STRING_BYTES_MAX - 1} x", "SET n 1")
+    reads = [(0, 0, "STRLEN k")] * 6
+    assert node.apply("INCR n", "APPEND k ''", reads=reads)[-2:] == [2, string_too_long()]
+
+
+def test_replies_end_where_a_turn_has_enough(node: Node) -> None:
+    node.run(f"SETRANGE k {READ_BYTES_MAX // 3} x", "SET small v")
+    replies = node.read(*["GET k", "GET small"] * 10)
+    assert replies is not None and len(replies) == 5
+    node.run(f"SETRANGE k {READ_BYTES_MAX} x")
+    assert node.read("STRLEN k", "GET small") == [READ_BYTES_MAX + 1]
 
 
 def test_work_is_bounded_and_a_command_past_it_changes_nothing(store: StateStore) -> None:
@@ -351,7 +382,10 @@ def test_work_is_bounded_and_a_command_past_it_changes_nothing(store: StateStore
 
     node = Node(store, row(b"LOOK", look, kind=Kind.READ, arity=2))
     refused = ReplyError("ERR", f"command needs too much work, more than {READ_WORK_MAX} keys or elements")
-    assert node.read(f"LOOK {READ_WORK_MAX}", f"LOOK {READ_WORK_MAX + 1}") == [OK, refused]
+    assert node.read(f"LOOK {READ_WORK_MAX}") == [OK]
+    assert node.read(f"LOOK {READ_WORK_MAX + 1}") == [refused]
+    assert node.read(*["LOOK 1"] * 100) == [OK] * 100
+    assert node.read(*[f"LOOK {READ_WORK_MAX // 3}"] * 100) == [OK], "the rest is for another turn"
 
 
 # Replay, and what the state does not depend on.

@@ -223,3 +223,16 @@ def test_a_batch_in_another_database_stays_there() -> None:
     cluster.settle()
     assert leader.replies("read") == [b"five"]
     assert cluster.ask(2, "GET k") == [b"zero"]
+
+
+def test_reads_that_are_too_much_for_one_turn_go_on_in_the_next_and_nobody_is_left_out() -> None:
+    cluster = Cluster()
+    leader = cluster.leader()
+    cluster.ask(leader.id, "SETRANGE big 8000000 x", "SET small v")
+    for client in range(8):
+        cluster.submit(leader.id, client, ["GET big", "GET small", "GET big"])
+    cluster.settle()
+    turns = [answer for client in range(8) for answer in leader.answers[client]]
+    assert all(len(answer.replies) + len(answer.unrun) == 3 for answer in turns)
+    assert {len(answer.replies) for answer in turns} == {1, 2, 3} or {len(a.replies) for a in turns} == {3, 1}
+    assert all(leader.replies(client)[0] is not None for client in range(8))

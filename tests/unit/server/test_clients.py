@@ -1,6 +1,7 @@
 """A client connection: groups, their order, and the limits, without a socket and without a replica."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -14,6 +15,7 @@ from respraft.resp.requests import RequestLimits
 from respraft.server.clients import (
     GROUP_COMMANDS_START,
     GROUP_REPLY_BYTES,
+    LOCAL_COMMANDS_MAX,
     QUEUED_BYTES_MAX,
     ClientConnection,
     refusal_error,
@@ -69,12 +71,18 @@ class FakeOwner:
         self.refusal: Refusal | None = None
         self.full = False
         self.is_congested = False
+        self.sizes: list[int] = []
+        self.soon: list[Callable[[], None]] = []
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.soon.append(callback)
 
     def submit(
         self, client: ClientConnection, writes: list[Command], reads: list[tuple[int, Command]], size: int
     ) -> Refusal | None:
         if self.refusal is None:
             self.groups.append((writes, reads))
+            self.sizes.append(size)
         return self.refusal
 
     def execute_local(self, client: ClientConnection, args: Command) -> Reply | NoReply:
@@ -258,6 +266,51 @@ def test_output_over_its_limit_ends_the_connection(peer: Peer) -> None:
     peer.transport.unsent = FakeOwner.client_config.output_buffer_bytes_max + 1
     peer.answer(b"x")
     assert peer.transport.closed == "aborted"
+
+
+def test_a_large_value_counts_in_full_however_many_pieces_it_came_in(peer: Peer) -> None:
+    value = b"x" * (1 << 20)
+    request = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n%b\r\n" % (len(value), value)
+    for start in range(0, len(request), 1 << 16):
+        peer.connection.data_received(request[start : start + (1 << 16)])
+    assert peer.owner.sizes == [len(request)]
+    peer.connection.data_received(request)
+    assert peer.transport.reading is False
+
+
+def test_a_large_command_among_small_ones_is_weighed_and_not_averaged(peer: Peer) -> None:
+    peer.send("SET a 1")
+    peer.send(*["SET b 1"] * 100, "SET c " + "x" * 60_000)
+    for _ in range(30):
+        peer.send("SET c " + "x" * 60_000)
+    peer.send(*["SET d 1"] * 1000)
+    peer.answer(OK)
+    assert peer.owner.sizes[1] < 1000
+    peer.answer(*[OK] * GROUP_COMMANDS_START)
+
+
+def test_local_commands_have_a_bound_in_each_turn(peer: Peer) -> None:
+    peer.send(*["TIME"] * (2 * LOCAL_COMMANDS_MAX + 1))
+    counts = [peer.take().count(b"TIME")]
+    while peer.owner.soon:
+        peer.owner.soon.pop()()
+        counts.append(peer.take().count(b"TIME"))
+    assert counts == [LOCAL_COMMANDS_MAX, LOCAL_COMMANDS_MAX, 1]
+
+
+def test_what_did_not_run_is_asked_for_again_behind_what_did(peer: Peer) -> None:
+    peer.send("GET a", "GET b", "GET c")
+    peer.connection.answer(Answer(peer.connection, 1, [b"x"], None, words("GET b", "GET c")))
+    assert peer.take() == b"$1\r\nx\r\n"
+    assert [reads for _, reads in peer.owner.groups][1] == [(0, [b"GET", b"b"]), (0, [b"GET", b"c"])]
+    peer.answer(b"y", b"z")
+    assert peer.take() == b"$1\r\ny\r\n$1\r\nz\r\n"
+
+
+def test_a_congested_node_stops_reading_whoever_sends(peer: Peer) -> None:
+    peer.owner.is_congested = True
+    peer.send("SET a 1")
+    assert not peer.transport.reading
 
 
 def test_a_socket_is_not_read_while_much_is_queued(peer: Peer) -> None:

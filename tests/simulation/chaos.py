@@ -1,0 +1,167 @@
+"""What goes wrong and when: faults as random events, each of which is taken back after a while."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from respraft.raft.message import NodeId
+from respraft.raft.ready import Role
+from tests.simulation.faults import Faults
+from tests.simulation.network import Link, Network
+from tests.simulation.node import Node, Surroundings
+
+SECOND_US: Final = 1_000_000
+LASTS_US: Final = 1_500_000
+"""Longest time that a cut, a partition or a pause lasts."""
+
+
+def calm(faults: Faults) -> Faults:
+    """Return the same run without anything going wrong; what it is made of stays as slow as it was."""
+    return replace(
+        faults,
+        loss=0.0,
+        repeat=0.0,
+        delay_tail=0.0,
+        storage_crashes=0.0,
+        slow_writes=0.0,
+        failed_syncs=0.0,
+        impatient=0.0,
+        down_ms=1,
+    )
+
+
+class Chaos:
+    """Makes faults until it is told to stop, and then takes back whatever is still broken."""
+
+    def __init__(self, world: Surroundings, nodes: dict[NodeId, Node], network: Network) -> None:
+        self.wiped: NodeId = 0
+        self._world = world
+        self._nodes = nodes
+        self._network = network
+        self._over = False
+
+    def start(self) -> None:
+        """Begin, a while after the start of the run: it may form its cluster in peace or not."""
+        faults = self._world.faults
+        for rate, fault in (
+            (faults.cuts, self._cut),
+            (faults.partitions, self._partition),
+            (faults.resets, self._reset),
+            (faults.crashes, self._crash),
+            (faults.pauses, self._pause),
+            (faults.wipes, self._wipe),
+            (faults.jumps, self._jump),
+            (faults.flushes * faults.nodes, self._flush),
+        ):
+            if rate:
+                self._again(rate, fault)
+
+    def stop(self) -> None:
+        """End all faults."""
+        self._over = True
+        self._network.heal_all()
+        for node in self._nodes.values():
+            if node.up and node.paused:
+                node.resume()
+
+    def died(self, node: Node) -> None:
+        """Start the node again, some time."""
+        down_us = self._world.rng.randint(1, self._world.faults.down_ms * 1000)
+        self._world.schedule.after(down_us, lambda: self.boot(node))
+
+    def boot(self, node: Node) -> None:
+        """Start a node; if its disk fails at once, try again later."""
+        if not node.up and not node.boot():
+            self.died(node)
+
+    def _again(self, rate: float, fault: Callable[[], None]) -> None:
+        def strike() -> None:
+            if not self._over:
+                fault()
+                self._again(rate, fault)
+
+        self._world.schedule.after(self._world.rng.expovariate(rate) * SECOND_US, strike)
+
+    def _live(self) -> list[Node]:
+        return [node for node in self._nodes.values() if node.up]
+
+    def _victim(self, nodes: list[Node]) -> Node:
+        """Somebody, rather often a leader: that is where it hurts."""
+        leaders = [node for node in nodes if node.core.role is Role.LEADER]
+        if leaders and self._world.rng.random() < self._world.faults.leaders_share:
+            return self._world.rng.choice(leaders)
+        return self._world.rng.choice(nodes)
+
+    def _lasts(self, end: Callable[[], None]) -> None:
+        self._world.schedule.after(self._world.rng.randint(1000, LASTS_US), end)
+
+    # -- Faults --------------------------------------------------------------------------------------
+
+    def _cut(self) -> None:
+        if self._network.links:
+            self._cut_links([self._world.rng.choice(list(self._network.links.values()))])
+
+    def _partition(self) -> None:
+        rng = self._world.rng
+        size = rng.randint(1, max(1, len(self._nodes) - 1))
+        side = set(rng.sample(sorted(self._nodes), size))
+        if rng.random() < 0.5 and (live := self._live()):
+            victim = self._victim(live).id  # Cut off with less than half of the others.
+            others = [each for each in sorted(self._nodes) if each != victim]
+            side = {victim, *rng.sample(others, rng.randint(0, max(0, (len(others) - 1) // 2)))}
+        links = self._network.links.values()
+        self._cut_links([link for link in links if (link.sender in side) != (link.receiver in side)])
+
+    def _cut_links(self, links: list[Link]) -> None:
+        self._world.say(f"cut: {' '.join(f'{link.sender}>{link.receiver}' for link in links)}")
+        for link in links:
+            self._network.cut(link)
+
+        def heal() -> None:
+            self._world.say(f"healed: {' '.join(f'{link.sender}>{link.receiver}' for link in links)}")
+            for link in links:
+                self._network.heal(link)
+
+        self._lasts(heal)
+
+    def _reset(self) -> None:
+        if self._network.links:
+            self._network.end(self._world.rng.choice(list(self._network.links.values())))
+
+    def _crash(self) -> None:
+        rng = self._world.rng
+        everybody = rng.random() < 0.1
+        for node in self._live():
+            if everybody:
+                node.die("everybody's power fails")
+        if not everybody and (live := self._live()):
+            self._victim(live).die("its power fails")
+
+    def _pause(self) -> None:
+        awake = [node for node in self._live() if not node.paused]
+        if not awake:
+            return
+        node = self._victim(awake)
+        life = node.lives
+        node.pause()
+        self._lasts(lambda: node.resume() if node.up and node.lives == life and node.paused else None)
+
+    def _wipe(self) -> None:
+        live = self._live()
+        if self.wiped or not live:
+            return
+        node = self._world.rng.choice(live)
+        self.wiped = node.id
+        node.die("with its disk")
+        node.wipe(incarnation=1000 + node.id)
+
+    def _jump(self) -> None:
+        node = self._world.rng.choice(list(self._nodes.values()))
+        most_ms = max(100, self._world.faults.wall_spread_ms)
+        node.clock.wall_offset_ms += self._world.rng.randint(-most_ms, most_ms)
+        self._world.say(f"n{node.id} has its wall clock set, now {node.clock.wall_offset_ms} ms off")
+
+    def _flush(self) -> None:
+        if live := [node for node in self._live() if not node.paused]:
+            node = self._world.rng.choice(live)
+            node.give(node.flush)

@@ -1,0 +1,377 @@
+"""What must hold, whatever happens: one property, one class, one sentence.
+
+A checker is told what happens and asserts. It keeps its own books and trusts nothing that the nodes say of
+themselves except what they do: what they put on disk, send, hand to their machine, and answer.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from respraft.raft.configuration import Configuration
+from respraft.raft.message import (
+    KIND_NORMAL,
+    NOBODY,
+    AppendRequest,
+    AppendResponse,
+    Entry,
+    HeartbeatRequest,
+    Index,
+    NodeId,
+    Term,
+    VoteRequest,
+    VoteResponse,
+)
+from respraft.raft.ready import HardState, Role
+from respraft.replica.batch import KIND_BATCH, KIND_OPEN, parse_commands, parse_header
+from respraft.replica.status import ReplicaMessage
+from tests.simulation.client import Group, Outcome
+from tests.simulation.linearizability import NEVER, Operation, Verdict, check, shortest_violation
+from tests.simulation.model import Reply
+from tests.simulation.node import Node
+
+LEADERS_MESSAGES: Final = (AppendRequest, HeartbeatRequest)
+"""Only a leader sends these."""
+
+DiskId = tuple[NodeId, int]
+"""Node and incarnation: an emptied disk is another one."""
+
+
+class ElectionSafety:
+    """At most one leader is elected in any term (Raft paper, figure 3)."""
+
+    def __init__(self) -> None:
+        self.leader_by_term: dict[Term, NodeId] = {}
+
+    def observe(self, node_id: NodeId, term: Term) -> None:
+        """A node leads, or speaks as a leader."""
+        known = self.leader_by_term.setdefault(term, node_id)
+        assert known == node_id, f"term {term}: n{known} and n{node_id} both lead"
+
+
+class LogMatching:
+    """Index and term name one entry, and everything before it (Raft paper, figure 3)."""
+
+    def __init__(self) -> None:
+        # With the term of the one before, and the disks that have had it.
+        self._known: dict[tuple[Index, Term], tuple[Entry, Term, list[DiskId]]] = {}
+
+    def written(self, disk: DiskId, entries: Sequence[Entry], term_before: Term) -> None:
+        """A node writes these, behind an entry of that term."""
+        for entry in entries:
+            first: tuple[Entry, Term, list[DiskId]] = (entry, term_before, [])
+            known, known_before, disks = self._known.setdefault((entry.index, entry.term), first)
+            same = known == entry and known_before == term_before
+            assert same, f"entry {entry.index} of term {entry.term} differs, or what is before it"
+            if disk not in disks:
+                disks.append(disk)
+            term_before = entry.term
+
+    def lost(self, disk: DiskId) -> None:
+        """A disk is gone. What it alone had never was: its node may have founded the cluster by itself."""
+        for place, (_, _, disks) in list(self._known.items()):
+            if disk in disks:
+                disks.remove(disk)
+                if not disks:
+                    del self._known[place]
+
+
+class StateMachineSafety:
+    """No two nodes apply different entries at the same index (Raft paper, figure 3)."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+
+    def applied(self, node_id: NodeId, entries: Sequence[Entry]) -> list[Entry]:
+        """A node is about to apply these; return those that nobody applied before."""
+        news: list[Entry] = []
+        for entry in entries:
+            if entry.index <= len(self.entries):
+                known = self.entries[entry.index - 1]
+                assert known == entry, f"n{node_id} applies another entry {entry.index} than others did"
+            else:
+                assert entry.index == len(self.entries) + 1, f"n{node_id} applies {entry.index} over a gap"
+                self.entries.append(entry)
+                news.append(entry)
+        return news
+
+
+class LeaderCompleteness:
+    """A leader's log has every entry that was committed in an earlier term (Raft paper, figure 3)."""
+
+    def __init__(self) -> None:
+        self._committed: list[tuple[Entry, Term]] = []  # With the term in which that became known.
+
+    def committed(self, entries: Iterable[Entry], term: Term) -> None:
+        """Somebody in `term` says that these are committed."""
+        self._committed += [(entry, term) for entry in entries]
+
+    def leads(self, node: Node) -> None:
+        """A node has become leader, in a term that may be over elsewhere."""
+        log, own_term = node.core.log, node.core.term
+        earlier = [entry for entry, term in self._committed[-50:] if term < own_term]
+        for entry in earlier:
+            there = entry.index <= log.last_index and log.term(entry.index) == entry.term
+            assert there, f"n{node.id} leads term {own_term} without committed entry {entry.index}"
+
+
+class SameState:
+    """Two nodes that have applied the same entries have the same state, byte for byte."""
+
+    def __init__(self) -> None:
+        self._digest_at: dict[Index, tuple[bytes, NodeId]] = {}
+
+    def observe(self, node_id: NodeId, index: Index, digest: bytes) -> None:
+        """A node's state as of `index`."""
+        known, other = self._digest_at.setdefault(index, (digest, node_id))
+        assert known == digest, f"n{node_id} and n{other} differ at {index}"
+
+
+class Durability:
+    """Nothing is committed that a majority has not on disk, and nothing applied that this node has not."""
+
+    def __init__(self) -> None:
+        self._terms: dict[DiskId, list[Term]] = {}  # Of each entry on disk; those of lost disks stay.
+        self._configuration: Configuration | None = None
+        self.commit_index: Index = 0
+
+    def booted(self, node: Node) -> None:
+        """What a new life finds."""
+        log = node.log
+        entries = log.entries(1, log.last_index() + 1, 1 << 40) if log.last_index() else []
+        self._terms[node.id, node.incarnation] = [entry.term for entry in entries]
+
+    def written(self, node: Node, entries: Sequence[Entry]) -> None:
+        """A write is durable."""
+        if entries:
+            terms = self._terms[node.id, node.incarnation]
+            del terms[entries[0].index - 1 :]
+            terms += [entry.term for entry in entries]
+
+    def committed(self, node: Node, index: Index) -> None:
+        """A node says, as the first one, that everything up to `index` is committed."""
+        if self._configuration is None:
+            self._configuration = node.core.configuration
+        assert self._configuration is not None, "something is committed without a configuration"
+        term = node.core.log.term(index)
+        disks = [(member.id, member.incarnation) for member in self._configuration.members if member.voter]
+        holders = [disk for disk in disks if self._term_at(disk, index) == term]
+        assert 2 * len(holders) > len(disks), (
+            f"n{node.id} says that entry {index} of term {term} is committed; it is on {holders} of {disks}"
+        )
+        self.commit_index = index
+
+    def applied(self, node: Node, entries: Sequence[Entry]) -> None:
+        """A node is about to apply these."""
+        for entry in entries:
+            there = self._term_at((node.id, node.incarnation), entry.index) == entry.term
+            assert there, f"n{node.id} applies entry {entry.index}, which is not on its own disk"
+
+    def _term_at(self, disk: DiskId, index: Index) -> Term:
+        terms = self._terms.get(disk, [])
+        return terms[index - 1] if index <= len(terms) else 0
+
+
+class CommitByOwnTerm:
+    """A leader commits by counting entries of its own term only (Raft paper, figure 8)."""
+
+    @staticmethod
+    def committed(node: Node, index: Index) -> None:
+        """A node says, as the first one, that everything up to `index` is committed."""
+        core = node.core
+        if core.role is Role.LEADER:
+            term = core.log.term(index)
+            assert term == core.term, f"n{node.id} commits entry {index} of term {term} in term {core.term}"
+
+
+class PromisesKept:
+    """Neither term nor vote go back across a restart, and no node votes twice in a term."""
+
+    def __init__(self) -> None:
+        self._written: dict[DiskId, HardState] = {}
+        self._promised_term: dict[DiskId, Term] = {}
+        self._votes: dict[tuple[DiskId, Term], NodeId] = {}
+
+    def written(self, disk: DiskId, hard_state: HardState) -> None:
+        """A write is durable."""
+        self._written[disk] = hard_state
+
+    def booted(self, disk: DiskId, hard_state: HardState) -> None:
+        """A life begins with this."""
+        before = self._written.get(disk, HardState())
+        promised = max(before.term, self._promised_term.get(disk, 0))
+        assert hard_state.term >= promised, f"n{disk[0]} is back in term {hard_state.term} of {promised}"
+        vote = self._votes.get((disk, hard_state.term), NOBODY)
+        assert vote in (NOBODY, hard_state.vote), f"n{disk[0]} forgot its vote of term {hard_state.term}"
+
+    def sent(self, disk: DiskId, message: ReplicaMessage) -> None:
+        """A node promises something."""
+        if isinstance(message, VoteRequest):
+            self._vote(disk, message.term, disk[0])
+        elif isinstance(message, AppendResponse) and not message.reject_index:
+            self._promised_term[disk] = max(message.term, self._promised_term.get(disk, 0))
+
+    def voted(self, disk: DiskId, to: NodeId, message: VoteResponse) -> None:
+        """A node answers a candidate."""
+        if message.granted:
+            self._vote(disk, message.term, to)
+
+    def _vote(self, disk: DiskId, term: Term, candidate: NodeId) -> None:
+        known = self._votes.setdefault((disk, term), candidate)
+        assert known == candidate, f"n{disk[0]} votes for n{known} and n{candidate} in term {term}"
+        self._promised_term[disk] = max(term, self._promised_term.get(disk, 0))
+
+
+class LogTime:
+    """The stamps in the log never decrease, and never run faster than the leader's clock may."""
+
+    SPEED_MAX = 1.1
+    SLACK_MS = 20.0
+
+    def __init__(self, drift: float) -> None:
+        self._speed_max = self.SPEED_MAX * (1 + drift)
+        self._born_us: dict[tuple[Index, Term], int] = {}
+        self._fresh_terms: set[Term] = set()
+
+    def leads(self, term: Term, *, heard_time: bool) -> None:
+        """Somebody leads.
+
+        Who has heard no leader in its life begins anew, by the voters' clocks, and others may follow its time
+        without any entry of its being committed. The next one who leads may go back to the time before.
+        """
+        if not heard_time:
+            self._fresh_terms.add(term)
+
+    def appended(self, entry: Entry, observed_us: int) -> None:
+        """A leader appends an entry; it has looked at its clock at that time."""
+        self._born_us[entry.index, entry.term] = observed_us
+
+    def committed(self, before: Entry | None, entry: Entry) -> None:
+        """`entry` follows `before` in the log for good."""
+        if before is None or not before.time_ms:
+            return
+        step_ms = entry.time_ms - before.time_ms
+        assert step_ms >= 0, f"time goes back by {-step_ms} ms at entry {entry.index}"
+        if entry.term != before.term and any(before.term <= term <= entry.term for term in self._fresh_terms):
+            return
+        born_us, before_us = (self._born_us[each.index, each.term] for each in (entry, before))
+        most_ms = (born_us - before_us) / 1000 * self._speed_max + self.SLACK_MS
+        assert step_ms <= most_ms, f"time jumps by {step_ms} ms, not {most_ms:.0f}, at entry {entry.index}"
+
+
+class ExactlyOnce:
+    """Every acknowledged write was applied once, no other more than once, and no refused one at all."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[NodeId, tuple[Index, int, int]] = {}  # Number, nonce, sequence.
+        self._nodes: dict[Index, NodeId] = {}  # Of each session number.
+        self.applied: dict[bytes, int] = {}  # Place in the log, by the value that names the command.
+        self._refused: set[bytes] = set()
+        self._increments: dict[bytes, set[Reply]] = {}  # Replies, by counter.
+        self.counts: dict[bytes, int] = {}  # Increments that were applied, by counter.
+
+    def committed(self, entry: Entry) -> None:
+        """The next entry of the log for good."""
+        if entry.kind != KIND_NORMAL or not entry.payload:
+            return
+        kind, first, second = parse_header(entry.payload)
+        if kind == KIND_OPEN and self._sessions.get(first, (0, 0, 0))[1] != second:
+            self._sessions[first] = (entry.index, second, 0)
+            self._nodes[entry.index] = first
+        elif kind == KIND_BATCH:
+            number, nonce, sequence = self._sessions.get(self._nodes.get(first, NOBODY), (0, 0, 0))
+            if number == first and second == sequence + 1:
+                self._sessions[self._nodes[first]] = (number, nonce, second)
+                self._batch(*parse_commands(entry.payload))
+
+    def ended(self, group: Group) -> None:
+        """A client knows what became of its group."""
+        for operation in group.operations:
+            name, value = operation.command[0], b"".join(operation.command[2:3])
+            if group.outcome is Outcome.REFUSED and value:
+                assert value not in self.applied, f"{operation.command!r} was refused and applied"
+                self._refused.add(value)
+            elif group.outcome is Outcome.ANSWERED and value:
+                assert value in self.applied, f"{operation.command!r} was acknowledged, not applied"
+            elif group.outcome is Outcome.ANSWERED and name == b"INCR":
+                replies = self._increments.setdefault(operation.key, set())
+                assert operation.reply not in replies, f"{operation.key!r}: two INCR got {operation.reply!r}"
+                replies.add(operation.reply)
+
+    def _batch(self, commands: list[list[bytes]], databases: list[int]) -> None:
+        for place, command in enumerate(commands):
+            database = databases[place] if databases else 0
+            if command[0] == b"INCR":
+                key = b"%s@%d" % (command[1], database)
+                self.counts[key] = self.counts.get(key, 0) + 1
+            elif len(command) > 2:
+                value = command[2]
+                assert value not in self.applied, f"{command!r} was applied twice"
+                self.applied[value] = len(self.applied)
+                assert value not in self._refused, f"{command!r} was refused, and applied later"
+
+
+class Linearizability:
+    """Each key has one order of its operations, within their real times, that explains all replies."""
+
+    def __init__(self) -> None:
+        self.operations: dict[bytes, list[Operation]] = {}
+        self.undecided: list[bytes] = []
+
+    def ended(self, group: Group) -> None:
+        """A client knows what became of its group."""
+        if group.outcome is Outcome.REFUSED:
+            return
+        for operation in group.operations:
+            if group.outcome is Outcome.ANSWERED or operation.command[0] != b"GET":
+                self.operations.setdefault(operation.key, []).append(operation)
+
+    def finish(self, log_places: Mapping[bytes, int]) -> None:
+        """Search, key by key; `log_places` says where the log has the command of each value."""
+        for key, operations in sorted(self.operations.items()):
+            for each in operations:
+                if len(each.command) > 2:
+                    each.log_place = log_places.get(each.command[2], NEVER)
+            verdict = check(operations)
+            if verdict is Verdict.UNDECIDED:
+                self.undecided.append(key)
+            assert verdict is not Verdict.VIOLATED, self._report(key, operations)
+
+    @staticmethod
+    def _report(key: bytes, operations: Sequence[Operation]) -> str:
+        lines = [
+            f"  {each.invoked:6} to {each.returned or '?':>6}: "
+            f"{b' '.join(each.command).decode()} -> {each.reply!r}"
+            for each in sorted(shortest_violation(operations), key=lambda each: each.invoked)[-30:]
+        ]
+        return "\n".join([f"no order explains the replies of {key.decode()}:", *lines])
+
+
+class Liveness:
+    """Once faults have stopped, somebody leads within bounded time and every waiting client is answered."""
+
+    def up(self, nodes: Sequence[Node]) -> None:
+        """Everybody has been started again."""
+        down = [node.id for node in nodes if not node.up]
+        assert not down, f"still down: {down}"
+
+    def leader(self, nodes: Sequence[Node]) -> None:
+        """The time for an election has passed."""
+        leaders = {node.core.leader for node in nodes}
+        assert len(leaders) == 1, f"no common leader: {[(n.id, n.core.role, n.core.leader) for n in nodes]}"
+        assert NOBODY not in leaders, "nobody leads"
+
+    def answered(self, groups: Sequence[Group | None]) -> None:
+        """The time for an answer has passed."""
+        waiting = [f"client {group.client.number}: {group}" for group in groups if group is not None]
+        assert not waiting, f"still waiting: {waiting}"
+
+    def served(self, groups: Sequence[Group]) -> None:
+        """These were sent to a healthy cluster."""
+        for group in groups:
+            answered = group.outcome is Outcome.ANSWERED
+            assert answered, f"n{group.node_id}: {group.outcome.name} for {group}"
+
+    def agreed(self, nodes: Sequence[Node]) -> None:
+        """Nothing has happened for some time."""
+        indexes = {node.id: node.replica.status().applied_index for node in nodes}
+        assert len(set(indexes.values())) == 1, f"some are left behind: {indexes}"

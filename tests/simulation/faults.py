@@ -1,0 +1,119 @@
+"""What a seed draws: the size of the cluster, its settings, which faults there are and how hard they are.
+
+Swarm style: each fault is absent in many runs, because a run with everything at once mostly shows that
+nothing gets done, and two faults together find what ten hide.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+from respraft.config import TICK_MS, RaftConfig
+
+SIZES: Final = (1, 2, 3, 3, 3, 3, 4, 5, 5, 7)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faults:
+    """One run's weather. Rates are per second of virtual time and cluster, unless they say otherwise."""
+
+    nodes: int
+    raft: RaftConfig
+    park_ms: int
+    request_timeout_ms: int
+
+    # The network. The contract of `peer/` is no loss while a link stands, and order; some runs are harsher.
+    loss: float  # Share of messages that vanish though the link stands.
+    repeat: float  # Share of messages that arrive twice.
+    in_order: bool  # False: every message takes its own time.
+    strays: bool  # Messages outlive the link that they were sent on.
+    delay_us: int  # Usual time on the way,
+    delay_tail: float  # and the share of messages that take up to fifty times as long.
+    cuts: float  # One-way cuts.
+    partitions: float
+    resets: float  # Links that end for no reason.
+
+    # Processes and disks.
+    crashes: float
+    storage_crashes: float  # Share of storage operations right behind which the power fails.
+    down_ms: int  # How long a dead node stays dead, at most.
+    torn: bool  # A crash leaves a piece of the last write.
+    flushes: float  # Of the state, per node.
+    write_us: int  # Usual time of a log write,
+    slow_writes: float  # and the share of writes that take up to a hundred times as long.
+    failed_syncs: float  # Share of syncs that fail; the node stops.
+    pauses: float
+    wipes: float  # At most one node per run, and none without a majority besides.
+
+    leaders_share: float  # How often a fault that has one victim looks for a leader.
+
+    # Clocks.
+    drift: float  # Largest error of a node's monotonic clock.
+    wall_spread_ms: int  # Wall clocks begin so far apart, at most,
+    jumps: float  # and jump as far.
+
+    # Clients.
+    clients: int
+    crowd: float  # Share of clients that stay with one and the same node.
+    think_ms: int  # Longest pause between two groups.
+    group_max: int  # Commands in a group.
+    impatient: float  # Share of groups whose client hangs up early.
+
+
+def draw(rng: random.Random) -> Faults:
+    """Draw one run's faults."""
+
+    def some(*values: float, absent: float = 0.5) -> float:
+        return 0.0 if rng.random() < absent else rng.choice(values)
+
+    nodes = rng.choice(SIZES)
+    park_ms = rng.choice((100, 400, 3000))
+    return Faults(
+        nodes=nodes,
+        raft=_draw_raft(rng),
+        park_ms=park_ms,
+        request_timeout_ms=max(park_ms, rng.choice((150, 600, 3000))),
+        loss=some(0.01, 0.1, 0.3),
+        repeat=some(0.02, 0.2),
+        in_order=rng.random() < 0.5,
+        strays=rng.random() < 0.3,
+        delay_us=rng.choice((100, 1_000, 8_000)),
+        delay_tail=some(0.01, 0.1),
+        cuts=some(0.4, 2.0),
+        partitions=some(0.4, 2.0),
+        resets=some(0.5, 4.0),
+        crashes=some(0.4, 2.0),
+        storage_crashes=some(0.001, 0.01, absent=0.7),
+        down_ms=rng.choice((20, 300, 2000)),
+        torn=rng.random() < 0.5,
+        flushes=rng.choice((0.0, 0.3, 5.0)),
+        write_us=rng.choice((50, 300, 5_000)),
+        slow_writes=some(0.02, 0.2),
+        failed_syncs=some(0.002, absent=0.7),
+        pauses=some(0.4, 2.0),
+        wipes=some(0.1, absent=0.7) if nodes >= 3 else 0.0,
+        leaders_share=rng.choice((0.0, 0.5, 0.9)),
+        drift=some(0.001, 0.05),
+        wall_spread_ms=rng.choice((0, 50, 3000)),
+        jumps=some(0.4, 2.0),
+        clients=rng.choice((2, 5, 10)),
+        crowd=some(0.5, 1.0),
+        think_ms=rng.choice((20, 60, 200)),
+        group_max=rng.choice((1, 4, 8)),
+        impatient=some(0.1, absent=0.7),
+    )
+
+
+def _draw_raft(rng: random.Random) -> RaftConfig:
+    """Short times, so that much happens in few ticks, and bounds low enough to be reached."""
+    heartbeat_ms = rng.choice((1, 2, 4)) * TICK_MS
+    return RaftConfig(
+        heartbeat_ms=heartbeat_ms,
+        election_timeout_ms=heartbeat_ms * rng.choice((5, 8)),
+        append_bytes_max=rng.choice((1, 200, 1 << 20)),
+        inflight_appends_max=rng.choice((1, 3, 128)),
+        inflight_bytes_max=rng.choice((1, 300, 16 << 20)),
+        entry_cache_bytes=rng.choice((0, 1000, 16 << 20)),
+        batch_commands_max=rng.choice((1, 3, 4096)),
+        batch_bytes_max=rng.choice((1, 100, 1 << 20)),
+    )

@@ -1,0 +1,346 @@
+"""One run: a seed's cluster, its faults and clients, and what is checked on the way and at the end.
+
+    faults ......... calm: a leader within bounded time, every client answered, every node serves
+    |<-- ticks -->|
+
+Everything random comes from generators that are seeded with the seed; nothing iterates a set of anything but
+integers, and no wall clock is read. So the trace of a run is a function of seed, ticks and code.
+"""
+
+import random
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from respraft.config import (
+    TICK_MS,
+    ClientConfig,
+    ClusterConfig,
+    Config,
+    HttpConfig,
+    MemberConfig,
+    NodeConfig,
+    PeerConfig,
+)
+from respraft.raft.message import Entry, NodeId, Term, VoteResponse
+from respraft.raft.ready import HardState, LogWrite, Ready, Role
+from respraft.replica.batch import Answer
+from respraft.replica.status import ReplicaMessage
+from tests.simulation import checkers, faults
+from tests.simulation.chaos import Chaos, calm
+from tests.simulation.client import KEYS, Client, Group, Outcome
+from tests.simulation.clock import NodeClock, Schedule
+from tests.simulation.network import Network
+from tests.simulation.node import Node
+from tests.simulation.trace import LINES_KEPT, Trace
+
+TICKS: Final = 500
+"""How long faults last by default: 5 s, some dozens of elections."""
+
+ELECTION_TIMEOUTS: Final = 30
+"""Within so many of them a healthy cluster has a leader, and whatever was left undone is done."""
+
+LOOK_MS: Final = 20
+"""How often it is looked whether what must come about has."""
+
+
+@dataclass(slots=True)
+class Result:
+    """What became of a run."""
+
+    seed: int
+    failure: str = ""  # Why it failed; "" if it did not.
+    undecided: list[bytes] = field(default_factory=list)  # Keys whose histories were too hard to check.
+    trace_digest: str = ""
+    last_events: list[str] = field(default_factory=list)
+    commands: int = 0  # Answered ones.
+    entries: int = 0  # Applied ones.
+    terms: int = 0  # In which somebody led.
+    lives: int = 0
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything was checked and held."""
+        return not self.failure and not self.undecided
+
+
+class Simulation:
+    """One seed's run. Implements `node.Surroundings` and `client.History`."""
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        ticks: int = TICKS,
+        keep_trace: int | None = LINES_KEPT,
+        weather: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Set everything up; nothing happens before `run`.
+
+        Args:
+            seed: Of everything.
+            ticks: For how long faults last, by `TICK_MS`.
+            keep_trace: How many of the last events to keep; None: all.
+            weather: Fields of `Faults` that are given and not drawn.
+        """
+        self.seed = seed
+        self.rng = random.Random(seed)
+        self.faults = replace(faults.draw(self.rng), **(weather or {}))
+        self.schedule = Schedule()
+        self.trace = Trace(keep=keep_trace)
+        self._ticks = ticks
+        self._stamp = 0
+        self._led: dict[NodeId, tuple[int, Term]] = {}  # Life and term that each node was last seen to lead.
+        self._commands = 0
+        self._asked = 0
+
+        self.election_safety = checkers.ElectionSafety()
+        self.log_matching = checkers.LogMatching()
+        self.state_machine_safety = checkers.StateMachineSafety()
+        self.leader_completeness = checkers.LeaderCompleteness()
+        self.same_state = checkers.SameState()
+        self.durability = checkers.Durability()
+        self.own_term = checkers.CommitByOwnTerm()
+        self.promises_kept = checkers.PromisesKept()
+        self.log_time = checkers.LogTime(self.faults.drift)
+        self.exactly_once = checkers.ExactlyOnce()
+        self.linearizability = checkers.Linearizability()
+        self.liveness = checkers.Liveness()
+
+        self.nodes = self._make_nodes()
+        self.network = Network(self, self.nodes)
+        self.chaos = Chaos(self, self.nodes, self.network)
+        self.clients = [
+            Client(number, self, self.nodes, self, self.rng.getrandbits(64))
+            for number in range(1, self.faults.clients + 1)
+        ]
+
+    def run(self) -> Result:
+        """Do it all; never raises for what the nodes do wrong."""
+        result = Result(self.seed)
+        try:
+            self._run()
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{Path(where.filename).name}:{where.lineno} {where.name}"
+            result.failure = f"{type(error).__name__} in {place}: {error}"
+            self.say(result.failure)
+        result.undecided = self.linearizability.undecided
+        result.trace_digest = self.trace.digest()
+        result.last_events = list(self.trace.lines)
+        result.commands = self._commands
+        result.entries = len(self.state_machine_safety.entries)
+        result.terms = len(self.election_safety.leader_by_term)
+        result.lives = sum(node.lives for node in self.nodes.values())
+        return result
+
+    # -- The course of a run ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self.say(f"{self.faults}")
+        for node in self.nodes.values():
+            self.chaos.boot(node)
+        for client in self.clients:
+            client.start()
+        if self.rng.random() < 0.7:
+            self._pass_ms(300)
+        self.chaos.start()
+        self._pass_ms(self._ticks * TICK_MS)
+
+        self.say("faults stop")
+        most_down_ms = self.faults.down_ms + LOOK_MS
+        slowest_us = max(150 * self.faults.write_us, 75 * self.faults.delay_us)  # Of what is under way.
+        self.faults = calm(self.faults)
+        self.chaos.stop()
+        settle_ms = ELECTION_TIMEOUTS * self.faults.raft.election_timeout_ms
+        answer_ms = settle_ms + self.faults.park_ms + self.faults.request_timeout_ms
+        self._pass_ms(slowest_us / 1000)
+        self._wait(most_down_ms, lambda: self.liveness.up(list(self.nodes.values())))
+        self._wait(settle_ms, lambda: self.liveness.leader(self._members()))
+        for client in self.clients:
+            client.stop()
+        self._wait(answer_ms, lambda: self.liveness.answered([client.group for client in self.clients]))
+        members = self._members()
+        last = [self._ask(node, database) for node in members for database in (0, 1)]
+        self._wait(answer_ms, lambda: self._served(last))
+        self._wait(settle_ms, lambda: self.liveness.agreed(members))
+        self._count(members)
+        self.linearizability.finish(self.exactly_once.applied)
+
+    def _pass_ms(self, ms: float) -> None:
+        self.schedule.run_until(self.schedule.now_us + int(ms * 1000))
+
+    def _wait(self, most_ms: int, condition: Callable[[], None]) -> None:
+        """Let time pass until `condition` raises no AssertionError any more. It must come about in time."""
+        end_us = self.schedule.now_us + most_ms * 1000
+        while True:
+            try:
+                condition()
+                return
+            except AssertionError:
+                if self.schedule.now_us >= end_us:
+                    raise
+            self._pass_ms(LOOK_MS)
+
+    def _members(self) -> list[Node]:
+        """The nodes that the cluster knows: all but one that was wiped after the cluster had formed."""
+        for node in self.nodes.values():
+            configuration = node.core.configuration
+            member = configuration.member(node.id) if configuration is not None else None
+            if configuration is None or member is None or member.incarnation != node.incarnation:
+                continue
+            pairs = [(each.id, each.incarnation) for each in configuration.members]
+            return [each for each in self.nodes.values() if (each.id, each.incarnation) in pairs]
+        return list(self.nodes.values())
+
+    def _ask(self, node: Node, database: int) -> Group:
+        """Send a write, and reads of everything."""
+        client = Client(100 * node.id + database, self, self.nodes, self, 0)
+        client.stop()
+        self._asked += 1
+        value = b"<last.%d>" % self._asked
+        return client.ask(node, database, [(b"SET", KEYS[0], value), *((b"GET", key) for key in KEYS)])
+
+    def _served(self, groups: list[Group]) -> None:
+        """Ask again where an answer did not come in time: that is no error if the next one does."""
+        for place, group in enumerate(groups):
+            if group.outcome in (Outcome.REFUSED, Outcome.UNKNOWN):
+                groups[place] = self._ask(self.nodes[group.node_id], group.database)
+        self.liveness.served(groups)
+
+    def _count(self, members: list[Node]) -> None:
+        """What was counted is what is there."""
+        for node in members:
+            log_time_ms = node.replica.log_time_ms
+            for counter, count in sorted(self.exactly_once.counts.items()):
+                key, _, database = counter.partition(b"@")
+                replies = node.machine.read([(int(database), [b"GET", key])], log_time_ms, log_time_ms)
+                assert replies == [b"%d" % count], f"{counter!r} is {replies}, but {count} INCR were applied"
+
+    # -- client.History --------------------------------------------------------------------------------
+
+    def stamp(self) -> int:
+        """Return the next place in the order of all events."""
+        self._stamp += 1
+        return self._stamp
+
+    def ended(self, group: Group) -> None:
+        """A client knows as much of its group as it ever will."""
+        self.exactly_once.ended(group)
+        self.linearizability.ended(group)
+        self._commands += sum(each.returned is not None for each in group.operations)
+
+    # -- node.Surroundings -----------------------------------------------------------------------------
+
+    def say(self, text: str) -> None:
+        """Add to the trace."""
+        self.trace.say(self.schedule.now_us, text)
+
+    def send(self, node: Node, to: NodeId, message: ReplicaMessage) -> None:
+        """Put a message on its way."""
+        disk = (node.id, node.incarnation)
+        if isinstance(message, checkers.LEADERS_MESSAGES):
+            self.election_safety.observe(node.id, message.term)
+        elif isinstance(message, VoteResponse):
+            self.promises_kept.voted(disk, to, message)
+        else:
+            self.promises_kept.sent(disk, message)
+        self.network.send(node, to, message)
+
+    def answered(self, node: Node, answer: Answer) -> None:
+        """A client gets its answer."""
+        answer.client.client.answered(answer)
+
+    def died(self, node: Node) -> None:
+        """A life is over."""
+        self.network.died(node)
+        for client in self.clients:
+            client.node_died(node.id)
+        self.chaos.died(node)
+
+    def wiped(self, node: Node) -> None:
+        """A node loses its disk."""
+        self.log_matching.lost((node.id, node.incarnation))
+
+    def booted(self, node: Node, hard_state: HardState) -> None:
+        """A life has begun."""
+        self.promises_kept.booted((node.id, node.incarnation), hard_state)
+        self.durability.booted(node)
+        self.network.booted(node)
+
+    def ready(self, node: Node, ready: Ready) -> None:
+        """The core asks for this: look before it is carried out."""
+        core = node.core
+        if core.role is Role.LEADER and self._led.get(node.id) != (node.lives, core.term):
+            self._led[node.id] = (node.lives, core.term)
+            self.say(f"n{node.id} leads term {core.term}, last {core.last_index} commit {core.commit_index}")
+            self.election_safety.observe(node.id, core.term)
+            self.leader_completeness.leads(node)
+        if ready.write is not None and ready.write.entries:
+            entries = ready.write.entries
+            disk = (node.id, node.incarnation)
+            self.log_matching.written(disk, entries, core.log.term(entries[0].index - 1))
+        if core.commit_index > self.durability.commit_index:
+            self.own_term.committed(node, core.commit_index)
+            self.durability.committed(node, core.commit_index)
+        if ready.committed:
+            self.durability.applied(node, ready.committed)
+            known = self.state_machine_safety.entries
+            before = known[-1] if known else None
+            news = self.state_machine_safety.applied(node.id, ready.committed)
+            self.leader_completeness.committed(news, core.term)
+            for entry in news:
+                self.log_time.committed(before, entry)
+                self.exactly_once.committed(entry)
+                before = entry
+
+    def appended(self, node: Node, entry: Entry) -> None:
+        """A leader has made an entry. The first of its term is made as it is elected."""
+        core = node.core
+        if core.log.term(entry.index - 1) != entry.term:
+            self.log_time.leads(entry.term, heard_time=core.clock._followed_at is not None)
+        self.log_time.appended(entry, node.observed_us)
+
+    def durable(self, node: Node, write: LogWrite) -> None:
+        """A log write is durable."""
+        self.say(f"n{node.id} wrote {write.number}: {write.hard_state} +{len(write.entries)}")
+        self.promises_kept.written((node.id, node.incarnation), write.hard_state)
+        self.durability.written(node, write.entries)
+
+    def turned(self, node: Node, applied: int) -> None:
+        """A turn is over."""
+        if applied:
+            index = node.replica.status().applied_index
+            self.same_state.observe(node.id, index, node.machine.digest())
+
+    # -- Private -----------------------------------------------------------------------------------
+
+    def _make_nodes(self) -> dict[NodeId, Node]:
+        rng, run = self.rng, self.faults
+        members = tuple(
+            MemberConfig(id=each, peer=f"127.0.0.1:{7100 + each}", client=f"127.0.0.1:{7000 + each}")
+            for each in range(1, run.nodes + 1)
+        )
+        nodes = {}
+        for member in members:
+            config = Config(
+                node=NodeConfig(id=member.id, data_dir=Path("unused")),
+                client=ClientConfig(
+                    listen=member.client,
+                    park_ms=run.park_ms,
+                    request_timeout_ms=run.request_timeout_ms,
+                ),
+                peer=PeerConfig(listen=member.peer),
+                http=HttpConfig(listen=f"127.0.0.1:{7200 + member.id}"),
+                cluster=ClusterConfig(id="simulation", members=members),
+                raft=run.raft,
+            )
+            clock = NodeClock(
+                self.schedule,
+                rate=1 + rng.uniform(-run.drift, run.drift),
+                wall_offset_ms=rng.randint(-run.wall_spread_ms, run.wall_spread_ms),
+            )
+            nodes[member.id] = Node(self, member.id, config, clock, incarnation=100 + member.id)
+        return nodes

@@ -1,0 +1,66 @@
+"""A fixed set of seeds, and that a seed is a run: the same trace, byte for byte, in any process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.simulation.simulation import Simulation
+
+SEEDS: Final = range(60)
+BLOCKS: Final = 4
+
+SEEDS_THAT_FAILED: Final = (
+    88,  # Who leads after a restart begins the log's time anew: by design, and the checker has to know.
+    2149,  # A follower kept to an earlier leader's time, and the log's time jumped when it led next.
+    2420,  # Many unknown outcomes made the search too long; the order of the log decides it.
+    3761,  # A read that found a fading key gone was tried last, behind all writes.
+)
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_seeds(block: int) -> None:
+    commands = entries = lives = 0
+    for seed in SEEDS[block::BLOCKS]:
+        result = Simulation(seed).run()
+        assert result.passed, (
+            f"seed {seed}: {result.failure or result.undecided}\n{_last(result.last_events)}"
+        )
+        commands += result.commands
+        entries += result.entries
+        lives += result.lives
+    # Under a weather in which nothing ever gets done nothing is found.
+    assert commands > 2_000
+    assert entries > 500
+    assert lives > 40
+
+
+@pytest.mark.parametrize("seed", SEEDS_THAT_FAILED)
+def test_seeds_that_failed(seed: int) -> None:
+    result = Simulation(seed).run()
+    assert result.passed, f"{result.failure or result.undecided}\n{_last(result.last_events)}"
+
+
+def test_the_same_seed_gives_the_same_trace() -> None:
+    first = Simulation(8123, keep_trace=None).run()
+    again = Simulation(8123, keep_trace=None).run()
+    assert first.last_events == again.last_events
+    assert Simulation(8124).run().trace_digest != first.trace_digest
+    for hash_seed in ("1", "2"):
+        assert _digest_in_another_process(8123, hash_seed) == first.trace_digest
+
+
+def _digest_in_another_process(seed: int, hash_seed: str) -> str:
+    code = f"from tests.simulation.simulation import Simulation; print(Simulation({seed}).run().trace_digest)"
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    command = [sys.executable, "-c", code]
+    root = Path(__file__).parents[2]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root, env=environment)
+    return run.stdout.strip()
+
+
+def _last(events: list[str]) -> str:
+    return "\n".join(events[-30:])
