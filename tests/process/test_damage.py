@@ -108,7 +108,7 @@ def test_a_failed_fdatasync_stops_the_node(cluster: Cluster, role: str) -> None:
     with _failing_fdatasync(cluster.pid(victim)):
         assert cluster.wait(victim) > 0
     words = cluster.log_text(victim)
-    assert "to the Raft log failed" in words and "The node stops" in words
+    assert "to the Raft log" in words and "Input/output error. The node stops." in words
 
     progress([elsewhere], 50)
     on_victim.stop()
