@@ -1,18 +1,21 @@
 """Run the benchmark: `python -m tests.benchmark --runs 3 --json result.json`.
 
 All peers run at the same time and take turns, workload by workload and run by run, in an order that rotates:
-on a shared machine the minutes differ more than the peers, and only neighbours in time compare. What the idle
-ones take meanwhile is printed. The table is made of medians.
+on a shared machine the minutes differ more than the peers, and only neighbours in time compare. While one is
+measured the others are stopped (SIGSTOP). The table is made of medians.
 
 A workload that fails on a peer leaves a gap in the table, and the exit code is 1.
 """
 
 import argparse
 import json
+import os
+import signal
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +29,8 @@ from tests.benchmark.workload import FULL, KEYS, STANDARD, VALUE_BYTES, Measurem
 
 PEERS: Final = (RespraftCluster, RedisServer, EtcdCluster)
 
+SETTLE_S: Final = 1.5
+"""After a pause a cluster may elect a leader anew; that is not what is measured."""
 _QUICK_REQUESTS: Final = 10_000
 
 
@@ -103,7 +108,8 @@ def _measure_all(peers: Sequence[Peer], workloads: Sequence[Workload], runs: int
                     continue
                 others = [other for other in peers if other is not peer]
                 try:
-                    measurement = measure(peer, others, workload, run, volume)
+                    with _alone(others):
+                        measurement = measure(peer, others, workload, run, volume)
                 except LoadFailed as error:
                     result.failures += 1
                     print(f"{workload.title} on {peer.name} failed: {error}", file=sys.stderr)
@@ -111,6 +117,20 @@ def _measure_all(peers: Sequence[Peer], workloads: Sequence[Workload], runs: int
                 _print_progress(measurement)
                 result.measurements.append(measurement)
     return result
+
+
+@contextmanager
+def _alone(others: Sequence[Peer]) -> Iterator[None]:
+    """Stop the other peers for a while: even idle ones take a part of a machine of two cores."""
+    pids = [pid for other in others for pid in other.pids()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(SETTLE_S)
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def _print_progress(one: Measurement) -> None:
