@@ -17,8 +17,8 @@ Under load this is what makes a batch as large as the number of clients; without
 from typing import Final
 
 HOLD_MS: Final = 3.0
-"""Longest time that commands are held for others: fifty clients of one busy process need about so long to read
-their replies and write again. With 1 ms most holds were in vain, and 50 clients got 10 to 15 % less done."""
+"""Longest time that commands are held for others: fifty clients of one busy process need about so long to
+read their replies and write again. With 1 ms most holds were in vain, and they got 10 to 15 % less done."""
 
 SKIP_MAX: Final = 63
 """Batches that go without a hold after many in vain: what it costs to find out again is then 2 %."""
