@@ -28,6 +28,9 @@ from respraft.raft.message import Entry, Index, Term
 ENTRY_OVERHEAD_BYTES: Final = 160
 """What a cached entry takes besides its payload, about. Bounds a cache of many small entries."""
 
+TERMS_MAX: Final = 256
+"""Terms of entries below the cache that are remembered."""
+
 ITERATE_BYTES: Final = 1 << 20
 """How much of the log `iterate()` reads at a time."""
 
@@ -72,6 +75,7 @@ class RaftLog:
         self._reader = reader
         self._cache: list[Entry] = []
         self._cache_bytes = 0
+        self._terms: dict[Index, Term] = {}  # Of entries below the cache that were asked for.
         self._cache_bytes_max = cache_bytes_max
         self.first_index = reader.first_index()
         self.last_index = reader.last_index()
@@ -98,7 +102,15 @@ class RaftLog:
             return self.last_term
         if index >= self._cache_low:
             return self._cache[index - self._cache_low].term
-        return self._reader.term(index) if index > 0 else 0
+        if index <= 0:
+            return 0
+        # The reader has to read the whole entry, and the same few are asked for in every turn.
+        term = self._terms.get(index)
+        if term is None:
+            if len(self._terms) >= TERMS_MAX:
+                self._terms.clear()
+            term = self._terms[index] = self._reader.term(index)
+        return term
 
     def matches(self, index: Index, term: Term) -> bool:
         """Whether this log has an entry of that term there, and so agrees with its sender up to it."""
@@ -257,6 +269,7 @@ class RaftLog:
         self._cache_bytes -= sum([len(e.payload) + ENTRY_OVERHEAD_BYTES for e in self._cache[keep:]])
         del self._cache[keep:]
         self._cache_low = min(self._cache_low, index)
+        self._terms.clear()
         if keep:
             self.last_term = self._cache[-1].term
         else:

@@ -190,3 +190,32 @@ def test_after_a_splice_the_log_agrees_with_the_leader(
     log.check_invariants()
     kept = ours[high:] if high <= common else []
     assert terms_of(log) == theirs[:high] + kept
+
+
+class CountingDisk(Disk):
+    """Counts how often a term was read from it."""
+
+    reads = 0
+
+    def term(self, index: int) -> int:
+        self.reads += 1
+        return super().term(index)
+
+
+def test_the_term_of_an_entry_that_left_the_cache_is_read_once() -> None:
+    """A leader asks for it in every turn, and an entry may be of many megabytes."""
+    disk = CountingDisk(entries_of([1, 1, 2, 2]))
+    log = RaftLog(disk, applied_index=0, commit_index=0, cache_bytes_max=0)
+    assert [log.term(2) for _ in range(10)] == [1] * 10
+    assert disk.reads == 1
+
+
+def test_a_term_that_was_cut_off_is_not_remembered() -> None:
+    disk = CountingDisk(entries_of([1, 1, 1, 1]))
+    log = RaftLog(disk, applied_index=0, commit_index=0, cache_bytes_max=0)
+    assert log.term(3) == 1
+    log.splice(entries_of([2, 2, 2], first=2))
+    assert [log.term(index) for index in range(1, 5)] == [1, 2, 2, 2]
+    disk.write(LogWrite(1, HardState(2), log.take_unstable(), []))
+    log.write_done()
+    assert [log.term(index) for index in range(1, 5)] == [1, 2, 2, 2]
