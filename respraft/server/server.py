@@ -193,7 +193,7 @@ class Server:
 
     def check(self, peer: Introduction) -> str | None:
         """Return why a peer is refused, or None."""
-        return self.replica.check_peer(_identity(peer.node_id, peer.incarnation, peer.empty))
+        return self.replica.check_peer(PeerIdentity(peer.node_id, peer.incarnation, peer.empty))
 
     def log_is_empty(self) -> bool:
         """Return whether this node may take part in forming a cluster."""
@@ -206,7 +206,7 @@ class Server:
     def on_link_up(self, peer: int, incarnation: int, start_counter: int, empty: bool) -> None:
         """A peer can be reached."""
         self.driver.wake()
-        self.replica.link_up(_identity(peer, incarnation, empty))
+        self.replica.link_up(PeerIdentity(peer, incarnation, empty))
 
     def on_link_down(self, peer: int, *, by_peer: bool) -> None:
         """A peer cannot be reached any more."""
@@ -289,10 +289,6 @@ class Server:
             if client.last_active_ms < oldest and not client.in_flight:
                 client.abort()
         self._loop.call_later(IDLE_CHECK_S, self._close_idle)
-
-
-def _identity(node_id: int, incarnation: int, empty: bool) -> PeerIdentity:
-    return PeerIdentity(node_id, incarnation, empty)
 
 
 def _sum(start: Counters, clients: Iterable[ClientConnection]) -> Counters:
