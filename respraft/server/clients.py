@@ -30,7 +30,7 @@ from respraft.resp import errors
 from respraft.resp.errors import ReplyError
 from respraft.resp.replies import RESP2, Reply, encode, encode_all
 from respraft.resp.requests import RequestLimits, RequestParser
-from respraft.server.local.view import NoReply
+from respraft.server.local.view import Deferred, NoReply
 
 QUEUED_BYTES_MAX: Final = 1 << 20
 """Requests that a connection may have queued behind its group in flight before its socket is not read."""
@@ -61,7 +61,7 @@ class Owner(Protocol):
         size: int,
     ) -> Refusal | None: ...
 
-    def execute_local(self, client: "ClientConnection", args: Command) -> Reply | NoReply: ...
+    def execute_local(self, client: "ClientConnection", args: Command) -> Reply | NoReply | Deferred: ...
 
     def refusal_error(self, refusal: Refusal) -> ReplyError: ...
 
@@ -268,8 +268,11 @@ class ClientConnection(asyncio.Protocol):
                 out.append(error * taken_now if self.reply_mode == "on" else b"")
             elif local is not None:
                 taken += 1
-                out.append(self._run_local(local, queue[taken - 1]))
-                local_bytes += len(out[-1])
+                data = self._run_local(local, queue[taken - 1])
+                if data is None:
+                    break
+                out.append(data)
+                local_bytes += len(data)
                 if taken >= LOCAL_COMMANDS_MAX or local_bytes >= GROUP_REPLY_BYTES:
                     self._owner.call_soon(self._go_on)
                     break
@@ -325,8 +328,16 @@ class ClientConnection(asyncio.Protocol):
         # One of them may weigh nearly all. Headers are left to the last group of the queue.
         return min(total, sum(map(len, chain.from_iterable(queue[start:end]))))
 
-    def _run_local(self, spec: object, args: Command) -> bytes:
+    def _run_local(self, spec: object, args: Command) -> bytes | None:
+        """Return what goes out; None if that comes later, and the command is in flight until then."""
         reply = spec if isinstance(spec, ReplyError) else self._owner.execute_local(self, args)
+        if isinstance(reply, Deferred):
+            self._in_flight = True
+            # In a later pass of the loop, however soon it is there: `_proceed` is under way.
+            reply.when_resolved(
+                lambda reply: self._owner.call_soon(lambda: self.answer(Answer(self, 1, (reply,))))
+            )
+            return None
         if isinstance(reply, NoReply):
             return b""
         mode = self.reply_mode

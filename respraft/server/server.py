@@ -31,7 +31,7 @@ from respraft.server import status
 from respraft.server.clients import ClientConnection, refusal_error
 from respraft.server.driver import Driver
 from respraft.server.local import execute
-from respraft.server.local.view import ClientView, Counters, DatabaseSize, NodeStatus, NoReply
+from respraft.server.local.view import ClientView, Counters, DatabaseSize, Deferred, NodeStatus, NoReply
 from respraft.storage.interface import LogStore
 
 NO_CLUSTER: Final = "No Raft Cluster"
@@ -150,7 +150,7 @@ class Server:
         commands = [command for _, command in reads]
         return self.replica.submit_reads(client, commands, client.database, size)
 
-    def execute_local(self, client: ClientConnection, args: Command) -> Reply | NoReply:
+    def execute_local(self, client: ClientConnection, args: Command) -> Reply | NoReply | Deferred:
         """Run a LOCAL command."""
         self.local_commands += 1
         return execute(self, client, args)

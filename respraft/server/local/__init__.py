@@ -15,9 +15,9 @@ from respraft.resp.errors import ReplyError
 from respraft.resp.replies import Reply
 from respraft.server.local import client as client_commands
 from respraft.server.local import command, config, connection, info, raft
-from respraft.server.local.view import ClientView, NoReply, ServerView
+from respraft.server.local.view import ClientView, Deferred, NoReply, ServerView
 
-LocalFunction = Callable[[ServerView, ClientView, list[bytes]], Reply | NoReply]
+LocalFunction = Callable[[ServerView, ClientView, list[bytes]], Reply | NoReply | Deferred]
 
 FUNCTIONS: Final[dict[bytes, LocalFunction]] = {
     **connection.FUNCTIONS,
@@ -30,8 +30,8 @@ FUNCTIONS: Final[dict[bytes, LocalFunction]] = {
 """By the name of the command's row: `PING`, `CLIENT|KILL`, `RAFT.STATUS`."""
 
 
-def execute(server: ServerView, client: ClientView, args: list[bytes]) -> Reply | NoReply:
-    """Run a LOCAL command and return its reply; a refusal is returned, not raised.
+def execute(server: ServerView, client: ClientView, args: list[bytes]) -> Reply | NoReply | Deferred:
+    """Run a LOCAL command and return its reply, or what it will come by; a refusal is returned, not raised.
 
     The reply is to be encoded in `client.protocol` as it is afterwards.
     """

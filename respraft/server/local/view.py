@@ -5,7 +5,7 @@ tested without a socket. `server/` implements both; the statuses are frozen snap
 command that asks.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from respraft.config import Config
 from respraft.raft.message import Index, NodeId, Term
 from respraft.raft.ready import Role
+from respraft.resp.replies import Reply
 
 REPLY_ON: Final = "on"
 REPLY_OFF: Final = "off"
@@ -27,6 +28,38 @@ class NoReply:
 
 NO_REPLY: Final = NoReply()
 """What CLIENT REPLY OFF and SKIP return: nothing goes out, not even for the command itself."""
+
+
+class Deferred:
+    """The reply of a LOCAL command that has to wait for something, such as a change of membership.
+
+    Until it is there the connection counts as having a group in flight, so what was sent behind the command
+    stays behind it. Whoever makes one sees to it that it is resolved in any case, time-outs included.
+    """
+
+    __slots__ = ("_reply", "_then", "resolved")
+
+    def __init__(self) -> None:
+        """Begin without a reply."""
+        self.resolved = False
+        self._reply: Reply = None
+        self._then: Callable[[Reply], None] | None = None
+
+    def resolve(self, reply: Reply) -> None:
+        """Give the reply; a ReplyError is an error reply. What comes behind the first one is dropped."""
+        if self.resolved:
+            return
+        self.resolved = True
+        self._reply = reply
+        if self._then is not None:
+            self._then(reply)
+
+    def when_resolved(self, then: Callable[[Reply], None]) -> None:
+        """Have `then` called with the reply, at once if it is there already."""
+        assert self._then is None, "one connection waits for a reply"
+        self._then = then
+        if self.resolved:
+            then(self._reply)
 
 
 class ClientView(Protocol):

@@ -20,7 +20,7 @@ from respraft.server.clients import (
     ClientConnection,
     refusal_error,
 )
-from respraft.server.local.view import NO_REPLY, NoReply
+from respraft.server.local.view import NO_REPLY, Deferred, NoReply
 
 LIMITS = RequestLimits(
     arguments_max=1000, bulk_bytes_max=1 << 20, inline_bytes_max=1 << 16, header_bytes_max=1 << 16
@@ -73,6 +73,7 @@ class FakeOwner:
         self.is_congested = False
         self.sizes: list[int] = []
         self.soon: list[Callable[[], None]] = []
+        self.deferred = Deferred()  # What RAFT.LEADER replies with.
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self.soon.append(callback)
@@ -85,12 +86,14 @@ class FakeOwner:
             self.sizes.append(size)
         return self.refusal
 
-    def execute_local(self, client: ClientConnection, args: Command) -> Reply | NoReply:
+    def execute_local(self, client: ClientConnection, args: Command) -> Reply | NoReply | Deferred:
         if args[:2] == [b"CLIENT", b"REPLY"]:
             client.reply_mode = args[2].decode().lower()
             return OK if client.reply_mode == "on" else NO_REPLY
         if args[0] == b"QUIT":
             client.close_after_reply()
+        if args[0] == b"RAFT.LEADER":
+            return self.deferred
         return b" ".join(args)
 
     def refusal_error(self, refusal: Refusal) -> ReplyError:
@@ -383,3 +386,29 @@ def test_a_stopping_node_answers_what_is_in_flight_and_closes(peer: Peer) -> Non
     assert peer.transport.closed == ""
     peer.answer(OK)
     assert (peer.take(), peer.transport.closed) == (b"+OK\r\n", "closed")
+
+
+def test_a_deferred_reply_holds_back_what_was_sent_behind_it(peer: Peer) -> None:
+    peer.send("TIME", "RAFT.LEADER", "GET a", "TIME")
+    assert peer.take() == b"$4\r\nTIME\r\n" and peer.connection.in_flight and not peer.owner.groups
+    peer.owner.deferred.resolve(b"later")
+    peer.owner.soon.pop()()
+    assert peer.take() == b"$5\r\nlater\r\n" and len(peer.owner.groups) == 1
+    peer.answer(b"x")
+    assert peer.take() == b"$1\r\nx\r\n$4\r\nTIME\r\n"
+
+
+def test_a_deferred_reply_that_is_there_already_keeps_its_place(peer: Peer) -> None:
+    peer.owner.deferred.resolve(ReplyError("ERR", "no"))
+    peer.owner.deferred.resolve(b"too late")
+    peer.send("TIME", "RAFT.LEADER", "TIME")
+    peer.owner.soon.pop()()
+    assert peer.take() == b"$4\r\nTIME\r\n-ERR no\r\n$4\r\nTIME\r\n"
+
+
+def test_a_client_may_go_before_its_deferred_reply_comes(peer: Peer) -> None:
+    peer.send("RAFT.LEADER", "TIME")
+    peer.connection.connection_lost(None)
+    peer.owner.deferred.resolve(b"later")
+    peer.owner.soon.pop()()
+    assert peer.take() == b""

@@ -12,6 +12,7 @@ from respraft.server.local.view import (
     ClientView,
     Counters,
     DatabaseSize,
+    Deferred,
     MemberStatus,
     NodeState,
     NodeStatus,
@@ -128,15 +129,15 @@ class FakeServer:
     def caller(self) -> FakeClient:
         return self.connections[0]
 
-    def run(self, line: bytes) -> Reply | NoReply:
+    def run(self, line: bytes) -> Reply | NoReply | Deferred:
         """Execute the words of a line for client 1."""
         return self.run_words(line.split())
 
-    def run_words(self, words: list[bytes]) -> Reply | NoReply:
+    def run_words(self, words: list[bytes]) -> Reply | NoReply | Deferred:
         return execute(self, self.caller, words)
 
     def wire(self, line: bytes) -> bytes:
         """Execute, and return the bytes of the reply."""
         reply = self.run(line)
-        assert not isinstance(reply, NoReply)
+        assert not isinstance(reply, NoReply | Deferred)
         return encode(reply, self.caller.protocol)
