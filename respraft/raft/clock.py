@@ -8,10 +8,12 @@ node's own clock, so all nodes agree. Hence what the stamps promise:
 * They follow the lower median of the voters' wall clocks, so one wrong clock moves nothing.
 
 **At an election** the new leader goes on where the old one was: followers hear the log's time with each
-heartbeat, and add what their own monotonic clock has counted since. Taking the median of the clocks anew
-instead would jump: with three clocks 2 s apart, each two of them that elect a leader have another median,
-and keys would expire early. Only a node that never heard a leader takes the median of those who elected
-it. The stamps start no earlier than the last entry's in any case.
+heartbeat, and add what their own monotonic clock has counted since. Votes carry what the voter knows, so
+that a leader that was started again and heard nobody goes on by what those who elected it have heard.
+Taking the median of the clocks anew instead would jump: with three clocks 2 s apart, each two of them that
+elect a leader have another median, and keys would expire early. Only where none of those who elect has heard
+a leader since its start, as after a restart of them all, the median of their clocks is all there is. The
+stamps start no earlier than the last entry's in any case.
 
 **While leading**, each turn moves the time towards the median of the last known wall clocks, each of them
 carried forward by the monotonic clock since it was heard: faster behind it, slower ahead of it, in
@@ -22,7 +24,7 @@ Pure: time comes in through `observe()`, once at the start of each turn.
 
 from typing import Final
 
-from respraft.raft.message import NodeId
+from respraft.raft.message import NO_TIME, HeardTime, NodeId, Term
 
 SPEED_MIN: Final = 0.5
 SPEED_MAX: Final = 1.1
@@ -40,9 +42,10 @@ class LogClock:
         self.wall_ms = 0
         self.leading = False
         self._time_ms = 0.0  # The log's time now; kept up to date while leading.
+        self._term: Term = 0  # The node's.
         self._followed_ms = 0  # What the leader's clock said last,
         self._followed_at: float | None = None  # and when, on our monotonic clock; None: never heard.
-        self._leader_heard = False  # It is the present term's leader who said it.
+        self._followed_term: Term = 0  # And the term of the leader who said it.
         # A wall clock as it was heard, less our monotonic clock then: add the latter to carry it on.
         self._offsets: dict[NodeId, float] = {}
 
@@ -79,8 +82,8 @@ class LogClock:
         log's time less well than we do, but it is the one who stamps. Who went on with the older time and
         led next would let the log's time jump by the difference.
         """
-        if not self._leader_heard or time_ms >= self._followed_ms:
-            self._leader_heard = True
+        if self._followed_term != self._term or time_ms >= self._followed_ms:
+            self._followed_term = self._term
             self._followed_ms = time_ms
             self._followed_at = self.monotonic_ms
 
@@ -94,15 +97,31 @@ class LogClock:
             self._followed_ms = time_ms
             self._followed_at = self.monotonic_ms
 
-    def enter_term(self) -> None:
+    def enter_term(self, term: Term) -> None:
         """Another leader's time counts from now on, once it is heard; until then the last one's goes on."""
-        self._leader_heard = False
+        self._term = term
+
+    def heard(self) -> HeardTime:
+        """What this node knows of the log's time, for a candidate that it votes for."""
+        if self._followed_at is None:
+            return NO_TIME
+        return HeardTime(self._followed_term, self._followed_ms, int(self.monotonic_ms - self._followed_at))
 
     # Electing and leading
 
     def hear(self, voter: NodeId, wall_ms: int) -> None:
         """The wall clock of another voter, from its vote or its answer to a heartbeat."""
         self._offsets[voter] = wall_ms - self.monotonic_ms
+
+    def learn(self, known: HeardTime) -> None:
+        """What a voter knows of the log's time: it counts where it is better than what we know.
+
+        The better knowledge is not the higher guess: a node that was cut off for long guesses by its own
+        clock, and others have followed another time since.
+        """
+        if (known.term, known.said_ms) > (self._followed_term, self._followed_ms):
+            self._followed_term, self._followed_ms = known.term, known.said_ms
+            self._followed_at = self.monotonic_ms - known.ago_ms
 
     def forget_voters(self) -> None:
         """An election begins: only clocks of those who vote in it count."""
@@ -111,6 +130,7 @@ class LogClock:
     def lead(self, last_time_ms: int) -> None:
         """This node was elected; the last entry of its log has that stamp."""
         self._time_ms = max(float(last_time_ms), self._followed_now_ms())
+        self._followed_term = self._term
         self.leading = True
 
     def step_down(self) -> None:

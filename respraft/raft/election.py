@@ -96,15 +96,17 @@ def on_vote_request(state: RaftState, request: VoteRequest) -> None:
     assert request.term == state.term, "other terms are dealt with before"
     free = state.vote == request.sender or (state.vote == NOBODY and state.leader == NOBODY)
     granted = free and state.log.is_up_to_date(request.last_index, request.last_term)
-    response = VoteResponse(state.node_id, state.term, granted, state.clock.wall_ms)
     if not granted:
-        state.send(request.sender, response)
+        state.send(request.sender, VoteResponse(state.node_id, state.term, False, state.clock.wall_ms))
         return
     if state.role is Role.PRE_CANDIDATE:
         state.become_follower(state.term, NOBODY)
     state.vote = request.sender
     state.reset_election_timer()
-    state.send_durable(request.sender, response)
+    state.send_durable(
+        request.sender,
+        VoteResponse(state.node_id, state.term, True, state.clock.wall_ms, state.clock.heard()),
+    )
 
 
 def on_vote_response(state: RaftState, response: VoteResponse) -> None:
@@ -113,6 +115,7 @@ def on_vote_response(state: RaftState, response: VoteResponse) -> None:
         return
     if response.granted:
         state.clock.hear(response.sender, response.wall_ms)
+        state.clock.learn(response.log_time)
     _count(state, response.sender, granted=response.granted)
 
 

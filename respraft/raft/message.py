@@ -40,6 +40,20 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     payload: bytes
 
 
+class HeardTime(msgspec.Struct, array_like=True, frozen=True):
+    """What a node knows of the log's time: what a leader's clock said last, and how long ago that was.
+
+    Of two the better one is of the newer term and, within a term, the one that was heard later.
+    """
+
+    term: Term = 0  # That leader's. 0: this process has heard none, and knows nothing.
+    said_ms: int = 0  # The log's time, Unix epoch.
+    ago_ms: int = 0  # By the monotonic clock of the node that heard it.
+
+
+NO_TIME: Final = HeardTime()
+
+
 class PreVoteRequest(msgspec.Struct, tag=1, array_like=True, frozen=True):
     """Would you vote for me in `term`? Changes nothing at the receiver."""
 
@@ -68,12 +82,16 @@ class VoteRequest(msgspec.Struct, tag=3, array_like=True, frozen=True):
 
 
 class VoteResponse(msgspec.Struct, tag=4, array_like=True, frozen=True):
-    """A grant is on disk before it is sent. `wall_ms` is the voter's wall clock, Unix epoch."""
+    """A grant is on disk before it is sent. `wall_ms` is the voter's wall clock, Unix epoch.
+
+    A grant also says what the voter knows of the log's time, for a candidate that knows less.
+    """
 
     sender: NodeId
     term: Term
     granted: bool
     wall_ms: int
+    log_time: HeardTime = NO_TIME
 
 
 class AppendRequest(msgspec.Struct, tag=5, array_like=True, frozen=True):

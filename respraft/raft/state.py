@@ -66,6 +66,7 @@ class RaftState:
         self.role = Role.FOLLOWER
         self.term: Term = hard_state.term
         self.vote: NodeId = hard_state.vote
+        clock.enter_term(self.term)
         self.leader: NodeId = NOBODY
 
         # Time, in ticks since the start.
@@ -153,7 +154,7 @@ class RaftState:
         assert term > self.term, "a term is entered once"
         self.term = term
         self.vote = vote
-        self.clock.enter_term()
+        self.clock.enter_term(term)
         self.durable_messages.clear()
         self.accepted = None
 

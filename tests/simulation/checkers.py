@@ -235,8 +235,9 @@ class LogTime:
     def leads(self, term: Term, *, heard_time: bool) -> None:
         """Somebody leads.
 
-        Who has heard no leader in its life begins anew, by the voters' clocks, and others may follow its time
-        without any entry of its being committed. The next one who leads may go back to the time before.
+        Where none of those who elected it, itself included, has heard a leader since its start, it begins
+        anew by the voters' clocks, and others may follow its time without any entry of its being committed.
+        The next one who leads may go back to the time before.
         """
         if not heard_time:
             self._fresh_terms.add(term)

@@ -15,7 +15,7 @@ from respraft.raft import election, follower, leader, node
 from respraft.raft.clock import LogClock
 from respraft.raft.configuration import Configuration
 from respraft.raft.log import RaftLog
-from respraft.raft.message import KIND_NORMAL, AppendRequest, Entry, Index, NodeId, VoteRequest
+from respraft.raft.message import KIND_NORMAL, AppendRequest, Entry, HeardTime, Index, NodeId, VoteRequest
 from respraft.raft.progress import Progress
 from respraft.raft.read_index import ReadIndex
 from respraft.raft.ready import HardState, LogWrite, Role
@@ -241,6 +241,13 @@ def _time_jumps() -> Sequence[Replacement]:
     return [(LogClock, "lead", lead)]
 
 
+def _time_of_voters_not_heard() -> Sequence[Replacement]:
+    def learn(self: LogClock, known: HeardTime) -> None:
+        return
+
+    return [(LogClock, "learn", learn)]
+
+
 def _time_is_wall_clock() -> Sequence[Replacement]:
     def append(state: RaftState, payload: bytes) -> Index:
         index = state.log.last_index + 1
@@ -434,6 +441,17 @@ _LONG_LOSERS: Final = {
     "think_ms": 20,
     "group_max": 1,
 }
+# Leaders are followed by nodes that were started again just before, with clocks that are far apart.
+_RESTARTS: Final = {
+    "nodes": 3,
+    "raft": RaftConfig(heartbeat_ms=40, election_timeout_ms=200),
+    "crashes": 4.0,
+    "down_ms": 100,
+    "leaders_share": 0.5,
+    "wall_spread_ms": 3000,
+    "loss": 0.0,
+    "think_ms": 20,
+}
 # Two halves that both want to lead.
 _EVEN: Final = {"nodes": 4, "partitions": 4.0, "crashes": 2.0, "loss": 0.0}
 # A disk is lost early, and others are slow to see their next leader.
@@ -474,6 +492,7 @@ MUTATIONS: Final = (
     Mutation("a lost append is not sent again", 30, _lost_append_is_lost),
     Mutation("time jumps at an election", 30, _time_jumps),
     Mutation("time is the leader's wall clock", 30, _time_is_wall_clock),
+    Mutation("a restarted leader asks no voter for the time", 150, _time_of_voters_not_heard, _RESTARTS),
     Mutation("reads before an entry of the own term", 150, _reads_before_own_term, _SHORT_REIGNS),
     Mutation("a read joins an older round", 150, _read_joins_older_round, _OWN_TIME),
     Mutation("reads without a round", 150, _read_without_a_round, _TWO_LEADERS),

@@ -24,7 +24,7 @@ from respraft.config import (
     NodeConfig,
     PeerConfig,
 )
-from respraft.raft.message import Entry, NodeId, Term, VoteResponse
+from respraft.raft.message import NO_TIME, Entry, NodeId, Term, VoteRequest, VoteResponse
 from respraft.raft.ready import HardState, LogWrite, Ready, Role
 from respraft.replica.batch import Answer
 from respraft.replica.status import ReplicaMessage
@@ -93,6 +93,7 @@ class Simulation:
         self._ticks = ticks
         self._stamp = 0
         self._led: dict[NodeId, tuple[int, Term]] = {}  # Life and term that each node was last seen to lead.
+        self._time_known: set[tuple[NodeId, Term]] = set()  # Who knew the log's time as it voted in a term.
         self._commands = 0
         self._asked = 0
 
@@ -241,6 +242,8 @@ class Simulation:
     def send(self, node: Node, to: NodeId, message: ReplicaMessage) -> None:
         """Put a message on its way."""
         disk = (node.id, node.incarnation)
+        if isinstance(message, VoteRequest | VoteResponse) and node.core.clock.heard() != NO_TIME:
+            self._time_known.add((node.id, message.term))
         if isinstance(message, checkers.LEADERS_MESSAGES):
             self.election_safety.observe(node.id, message.term)
         elif isinstance(message, VoteResponse):
@@ -300,7 +303,9 @@ class Simulation:
         """A leader has made an entry. The first of its term is made as it is elected."""
         core = node.core
         if core.log.term(entry.index - 1) != entry.term:
-            self.log_time.leads(entry.term, heard_time=core.clock._followed_at is not None)
+            voters = [node.id, *core.clock._offsets]  # All whose votes came.
+            known = any((voter, entry.term) in self._time_known for voter in voters)
+            self.log_time.leads(entry.term, heard_time=known)
         self.log_time.appended(entry, node.observed_us)
 
     def durable(self, node: Node, write: LogWrite) -> None:
