@@ -11,7 +11,8 @@ The packages, from the ground up (`ARCHITECTURE.md` has the picture, a test keep
     peer      frames and links between nodes
     commands  what Redis commands do to the keyspace
     replica   one replica: batches, sessions, read barriers, the order of persist, send, apply and reply
-    server    the process: event loop, clients, the driver, HTTP, metrics
+    node      a replica with its driver, its storage and the network of its peers
+    server    the process: event loop, clients, HTTP, metrics
 """
 
 from typing import Final

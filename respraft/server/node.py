@@ -22,6 +22,7 @@ from respraft import __version__, metrics
 from respraft.commands.machine import KeyspaceMachine
 from respraft.commands.table import lookup
 from respraft.config import Config
+from respraft.node.driver import EXIT_STORAGE_FAILED, storage_advice
 from respraft.peer.codec import Codec
 from respraft.peer.interface import Identity as PeerIdentity
 from respraft.peer.network import PeerNetwork
@@ -33,7 +34,6 @@ from respraft.replica.applier import META_CONFIGURATION, load_applied
 from respraft.replica.replica import Replica
 from respraft.replica.status import Identity, ReplicaMessage
 from respraft.server.announcer import Announcer
-from respraft.server.driver import EXIT_STORAGE_FAILED, storage_advice
 from respraft.server.http import HttpServer
 from respraft.server.server import Server
 from respraft.server.status import Figures, readiness

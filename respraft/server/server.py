@@ -17,6 +17,7 @@ from typing import Final
 
 from respraft.commands.machine import KeyspaceMachine
 from respraft.config import Config, parse_address
+from respraft.node.driver import Driver
 from respraft.peer.interface import Introduction
 from respraft.peer.network import PeerNetwork
 from respraft.replica.batch import Answer, Refusal
@@ -29,7 +30,6 @@ from respraft.resp.replies import Reply
 from respraft.resp.requests import RequestLimits
 from respraft.server import status
 from respraft.server.clients import ClientConnection, refusal_error
-from respraft.server.driver import Driver
 from respraft.server.local import execute
 from respraft.server.local.view import ClientView, Counters, DatabaseSize, Deferred, NodeStatus, NoReply
 from respraft.storage.interface import LogStore

@@ -1,6 +1,6 @@
 """One node: what survives a crash, the process of its present life, and the driver of that process.
 
-The driver does what `respraft/server/driver.py` does, in the same order: input is given to the replica as it
+The driver does what `respraft/node/driver.py` does, in the same order: input is given to the replica as it
 comes and a turn follows at the end of the pass; a turn's messages leave at once while its write is under way;
 when the write is durable its messages leave and another turn follows; whoever was paused hears its peers
 before its clock goes on.

@@ -21,8 +21,10 @@ ALLOWED: Final = {
     "storage": {"storage", "raft", "config"},
     "commands": {"commands", "resp", "storage", "config"},
     "replica": {"replica", "raft", "config"},
+    "node": {"node", "replica", "peer", "storage", "raft", "config"},
     "server": {
         "server",
+        "node",
         "replica",
         "peer",
         "commands",
