@@ -1,50 +1,36 @@
-"""The driver: carries out what a replica says, on an event loop, a disk thread and the peer network.
+"""The driver: carries out what a replica says, in one order, on whatever loop, disk and network it is given.
 
 One turn serves everything that one pass of the event loop brought in. In it (`_turn`):
 
     replica.take_output()
+      ├─ write    ──> disk ──(synced)──> persisted() ──> its messages, and the next turn
       ├─ messages ──> peer links (one write per link and turn)
-      ├─ write    ──> disk thread ──(synced)──> persisted() ──> its messages, and the next turn
       └─ answers  ──> clients
 
-The loop never waits for a disk: the thread writes and syncs with the interpreter lock released, and at most
-one write is under way, so what gathers meanwhile is the next one.
-
-A write that fails ends the process on the disk thread itself, before anybody can be told anything: a
-failed fsync leaves nothing to rely on, and it is never tried again.
+The loop never waits for a disk: at most one write is under way, so what gathers meanwhile is the next one.
 
 Time comes from here: each turn begins with one reading of the monotonic and the wall clock, and the core is
 ticked as often as `TICK_MS` has passed. After a pause of the process (SIGSTOP, a frozen machine) the input
 that has piled up is taken before the clock goes on, or the node would campaign against a leader whose
 heartbeats it just has not read.
+
+There is no event loop, thread, socket or clock in here, so that the simulator runs this very class under
+virtual time; `server/` gives it uvloop, `disk_thread.py` and the peer network. What it is given keeps the
+contracts of the Protocols below. All of its methods are called from one thread.
 """
 
-import asyncio
-import logging
-import os
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterable
-from queue import SimpleQueue
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 import msgspec
 
 from respraft.config import TICK_MS
-from respraft.peer.network import PeerNetwork
 from respraft.raft.message import HeartbeatRequest, HeartbeatResponse, NodeId
 from respraft.raft.ready import LogWrite
 from respraft.replica.batch import Answer
 from respraft.replica.gathering import HOLD_MS
 from respraft.replica.replica import Replica
 from respraft.replica.status import Outgoing, ReplicaMessage
-from respraft.storage.interface import LogStore, StorageFailed
-
-EXIT_STORAGE_FAILED: Final = 74
-"""Exit status when the disk gave out or a database is damaged (EX_IOERR of sysexits.h)."""
-EXIT_INTERNAL_ERROR: Final = 70
-"""Exit status after an error that leaves the node's state in doubt (EX_SOFTWARE)."""
 
 TICKS_PER_CALL_MAX: Final = 5
 """However late the timer comes, the core's clock advances by no more than this at once."""
@@ -52,11 +38,64 @@ LATE_TICKS: Final = 5
 """A timer later than this means that the process was paused: peers are heard first."""
 DRAIN_PASSES_MAX: Final = 50
 """For how many passes of the loop a late tick waits for piled-up peer input to end."""
+DRAIN_PASS_S: Final = 0.001
+"""How long such a pass lasts, at least: long enough for the loop to read its sockets once."""
 
-# Half of a step may have been done: what is in memory is worth nothing any more, what is on disk is.
-_IN_DOUBT: Final = "the replica failed in the middle of a step; the node stops, its log is intact"
 
-_log: Final = logging.getLogger("respraft.server")
+class EventLoop(Protocol):
+    """What runs callbacks, one at a time. asyncio's loops are such."""
+
+    def call_soon(self, callback: Callable[[], None], /) -> object:
+        """Run `callback` at the end of this pass, behind the input that the pass has brought."""
+        ...
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> object:
+        """Run `callback` when `delay` seconds of the monotonic clock have passed, or later."""
+        ...
+
+
+class LogWriter(Protocol):
+    """Makes log writes durable, away from the loop."""
+
+    def start(self, written: Callable[[int, float], None]) -> None:
+        """Get ready. `written(number, seconds)` is called on the loop as each write has become durable."""
+        ...
+
+    def begin(self, write: LogWrite) -> None:
+        """Begin to write and return at once. No other write is under way.
+
+        A write that fails ends the process before anything else is done: a failed fsync leaves nothing to
+        rely on, and it is never tried again.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Return when the write under way is done; also called when never started."""
+        ...
+
+
+class Links(Protocol):
+    """The ways to the peers. What cannot be sent is dropped: `Replica.link_up` will tell."""
+
+    def send(self, to: NodeId, message: ReplicaMessage) -> object:
+        """Put a message on its way with the next `flush`."""
+        ...
+
+    def flush(self) -> None:
+        """Send what this turn has queued, in one write per link."""
+        ...
+
+
+class Clocks(Protocol):
+    """Monotonic and wall clock, both as precise as the machine has them."""
+
+    def monotonic_s(self) -> float:
+        """Seconds that only grow."""
+        ...
+
+    def wall_ms(self) -> int:
+        """Milliseconds of the Unix epoch; may jump."""
+        ...
 
 
 class Timings(msgspec.Struct):
@@ -64,51 +103,57 @@ class Timings(msgspec.Struct):
 
     turn_s: list[float]
     apply_s: list[float]  # The replica's part of turns in which entries were applied.
-    fsync_s: list[float]  # Filled by the disk thread; appending to a list is atomic.
+    fsync_s: list[float]
     lag_s: list[float]
 
 
 class Driver:
-    """Runs one replica. All methods are called on the event loop's thread."""
+    """Runs one replica; see the module's docstring."""
 
     def __init__(
         self,
         *,
-        loop: asyncio.AbstractEventLoop,
+        loop: EventLoop,
+        clocks: Clocks,
         replica: Replica,
-        log_store: LogStore,
-        network: PeerNetwork[ReplicaMessage],
+        log_writer: LogWriter,
+        links: Links,
         deliver: Callable[[Iterable[Answer]], None],
+        die: Callable[[], NoReturn],
     ) -> None:
         """Join the parts. Inputs may come from now on; nothing is done about them before `start`.
 
         Args:
-            loop: The running loop.
+            loop: Runs turns and ticks.
+            clocks: Read once per turn and tick.
             replica: Owned by this driver from here on.
-            log_store: Written by the disk thread only.
-            network: Where messages leave; what comes in is given to `received` by its receiver.
+            log_writer: Started and stopped by this driver.
+            links: Where messages leave; what comes in is given to `received`.
             deliver: Takes the answers of a turn to their clients.
+            die: Called while an exception of the replica is handled; ends the process. Half of a step may
+                have been done: what is in memory is worth nothing any more, what is on disk is.
         """
         self.now_ms = 0.0  # Monotonic, as of the present turn.
         self.round_trip_s: dict[NodeId, float] = {}  # Last heartbeat round trip, on a leader.
         self._loop = loop
+        self._monotonic_s = clocks.monotonic_s
+        self._wall_ms = clocks.wall_ms
         self._replica = replica
-        self._log_store = log_store
+        self._log_writer = log_writer
+        self._links = links
         self._deliver = deliver
-        self._network = network
+        self._die = die
         self._timings = Timings([], [], [], [])
         self._heartbeats: dict[NodeId, tuple[int, float]] = {}  # Round and time of the last one sent.
         self._awake = True  # Also until `start`, so that no turn is taken.
         self._stopped = False
-        self._hold_timer: asyncio.TimerHandle | None = None
-        self._writes: SimpleQueue[LogWrite | None] = SimpleQueue()
-        self._disk_thread = threading.Thread(target=self._write_log, name="respraft-disk", daemon=True)
+        self._hold_timer = False  # It runs.
         self._next_tick_ms = 0.0
         self._heard_peer = False
         self._drain_passes = 0
         self._observe()
 
-    def take_timings(self) -> "Timings":
+    def take_timings(self) -> Timings:
         """Return the timings so far and begin anew."""
         timings, self._timings = self._timings, Timings([], [], [], [])
         return timings
@@ -116,7 +161,7 @@ class Driver:
     def start(self) -> None:
         """Begin to take turns, to tick and to write."""
         self._awake = False
-        self._disk_thread.start()
+        self._log_writer.start(self._written)
         self._observe()
         self._next_tick_ms = self.now_ms + TICK_MS
         self._loop.call_later(TICK_MS / 1000, self._tick)
@@ -125,101 +170,91 @@ class Driver:
     def stop(self) -> None:
         """Take no further turn; returns when the write under way is done. Never started is stopped, too."""
         self._stopped = True
-        self._writes.put(None)
-        if self._disk_thread.ident is not None:
-            self._disk_thread.join()
+        self._log_writer.stop()
 
     def wake(self) -> None:
-        """Something was given to the replica: take a turn at the end of this pass of the loop."""
+        """Something is about to be given to the replica: take a turn at the end of this pass of the loop."""
         if not self._awake:
             self._awake = True
             self._observe()
             self._loop.call_soon(self._turn)
 
-    def received(self, sender: int, incarnation: int, message: ReplicaMessage) -> None:
+    def received(self, sender: NodeId, incarnation: int, message: ReplicaMessage) -> None:
         """Take a message from a peer."""
         self.wake()
         self._heard_peer = True
         if type(message) is HeartbeatResponse:
             round_, sent_s = self._heartbeats.get(sender, (0, 0.0))
             if round_ == message.round:
-                self.round_trip_s[sender] = time.monotonic() - sent_s
+                self.round_trip_s[sender] = self._monotonic_s() - sent_s
         try:
             self._replica.receive(sender, incarnation, message)
         except Exception:
-            self._die(EXIT_INTERNAL_ERROR, _IN_DOUBT)
+            self._die()
 
     def _observe(self) -> None:
-        self.now_ms = time.monotonic() * 1000
-        self._replica.observe(self.now_ms, time.time_ns() // 1_000_000)
+        self.now_ms = self._monotonic_s() * 1000
+        self._replica.observe(self.now_ms, self._wall_ms())
 
     def _turn(self) -> None:
         self._awake = False
         if self._stopped:
             return
-        begin = time.perf_counter()
+        begin_s = self._monotonic_s()
         try:
             output = self._replica.take_output()
         except Exception:
-            self._die(EXIT_INTERNAL_ERROR, _IN_DOUBT)
+            self._die()
         if output.applied:
-            self._timings.apply_s.append(time.perf_counter() - begin)
+            self._timings.apply_s.append(self._monotonic_s() - begin_s)
         if output.write is not None:
-            self._writes.put(output.write)
+            self._log_writer.begin(output.write)
         self._send(output.messages)
         if output.answers:
             self._deliver(output.answers)
-        self._timings.turn_s.append(time.perf_counter() - begin)
+        self._timings.turn_s.append(self._monotonic_s() - begin_s)
         if output.again:
             self.wake()
-        elif output.holding and self._hold_timer is None:
-            self._hold_timer = self._loop.call_later(HOLD_MS / 1000, self._end_hold)
+        elif output.holding and not self._hold_timer:
+            self._hold_timer = True
+            self._loop.call_later(HOLD_MS / 1000, self._end_hold)
 
     def _end_hold(self) -> None:
-        self._hold_timer = None
+        self._hold_timer = False
         self.wake()
 
     def _send(self, messages: Iterable[Outgoing]) -> None:
-        network = self._network
+        links = self._links
         for to, message in messages:
             if type(message) is HeartbeatRequest:
-                self._heartbeats[to] = (message.round, time.monotonic())
-            network.send(to, message)
-        network.flush()
+                self._heartbeats[to] = (message.round, self._monotonic_s())
+            links.send(to, message)
+        links.flush()
 
-    def _write_log(self) -> None:
-        """Body of the disk thread."""
-        while (write := self._writes.get()) is not None:
-            begin = time.perf_counter()
-            try:
-                self._log_store.append(write.hard_state, write.entries)
-            except Exception:
-                self._die(EXIT_STORAGE_FAILED, "the log cannot be written; the node stops")
-            self._timings.fsync_s.append(time.perf_counter() - begin)
-            self._loop.call_soon_threadsafe(self._written, write.number)
-
-    def _written(self, number: int) -> None:
+    def _written(self, number: int, took_s: float) -> None:
         if self._stopped:
             return
+        self._timings.fsync_s.append(took_s)
         self._observe()
         try:
             messages = self._replica.persisted(number)
         except Exception:
-            self._die(EXIT_INTERNAL_ERROR, _IN_DOUBT)
+            self._die()
         self._send(messages)
+        # At once, and not behind the input of this pass: the disk would be idle until then.
         self._turn()
 
     def _tick(self) -> None:
         if self._stopped:
             return
-        now_ms = time.monotonic() * 1000
+        now_ms = self._monotonic_s() * 1000
         late_ms = now_ms - self._next_tick_ms
         self._timings.lag_s.append(max(0.0, late_ms / 1000))
         paused = late_ms > LATE_TICKS * TICK_MS and self._drain_passes < DRAIN_PASSES_MAX
         if paused and (self._heard_peer or not self._drain_passes):
             self._heard_peer = False
             self._drain_passes += 1
-            self._loop.call_later(0.001, self._tick)
+            self._loop.call_later(DRAIN_PASS_S, self._tick)
             return
         self._drain_passes = 0
         self.wake()
@@ -227,33 +262,6 @@ class Driver:
             for _ in range(min(TICKS_PER_CALL_MAX, 1 + int(max(late_ms, 0.0) / TICK_MS))):
                 self._replica.tick()
         except Exception:
-            self._die(EXIT_INTERNAL_ERROR, _IN_DOUBT)
+            self._die()
         self._next_tick_ms = max(self._next_tick_ms + TICK_MS, now_ms)
         self._loop.call_later(max(0.0, self._next_tick_ms - now_ms) / 1000, self._tick)
-
-    @staticmethod
-    def _die(status: int, reason: str) -> NoReturn:
-        error = sys.exception()
-        if isinstance(error, StorageFailed):
-            status = EXIT_STORAGE_FAILED
-            _log.critical("%s. The node stops. %s", error, storage_advice(error))
-        else:
-            _log.critical(reason, exc_info=True)
-        logging.shutdown()
-        os._exit(status)
-
-
-def storage_advice(error: StorageFailed) -> str:
-    """Return what to do about it, as sentences for the operator."""
-    text = str(error)
-    if "No space left" in text:
-        return "Nothing that was acknowledged is lost: free some space and start the node again."
-    if "state database" in text and "orruption" in text:
-        return (
-            "The log is intact and holds everything while it begins with entry 1: move state/ in the data "
-            "directory away and start the node again, and it makes the keyspace anew."
-        )
-    return (
-        "Nothing that was acknowledged is lost on the other nodes. Look at the disk (dmesg, smartctl) before "
-        "this node is started again."
-    )

@@ -22,7 +22,7 @@ from respraft import __version__, metrics
 from respraft.commands.machine import KeyspaceMachine
 from respraft.commands.table import lookup
 from respraft.config import Config
-from respraft.node.driver import EXIT_STORAGE_FAILED, storage_advice
+from respraft.node.death import EXIT_STORAGE_FAILED, storage_advice
 from respraft.peer.codec import Codec
 from respraft.peer.interface import Identity as PeerIdentity
 from respraft.peer.network import PeerNetwork

@@ -17,6 +17,9 @@ from typing import Final
 
 from respraft.commands.machine import KeyspaceMachine
 from respraft.config import Config, parse_address
+from respraft.node.clocks import MachineClocks
+from respraft.node.death import die_in_doubt
+from respraft.node.disk_thread import DiskThread
 from respraft.node.driver import Driver
 from respraft.peer.interface import Introduction
 from respraft.peer.network import PeerNetwork
@@ -104,10 +107,12 @@ class Server:
         self.network = network
         self.driver = Driver(
             loop=self._loop,
+            clocks=MachineClocks(),
             replica=self.replica,
-            log_store=self.log_store,
-            network=network,
+            log_writer=DiskThread(self._loop, self.log_store),
+            links=network,
             deliver=self._deliver,
+            die=die_in_doubt,
         )
 
     async def listen(self, address: str) -> None:

@@ -2,12 +2,14 @@
 
 `python -m tests.simulation --seed 8123 --ticks 5000` repeats one run, `--seeds 1000` makes many.
 
-What runs is production code: core, replica, keyspace machine, the in-memory log and state. Imitated are the
-driver (`node.py`), the network (`network.py`), clients (`client.py`), clocks and disks. One seed decides
-everything; the same seed gives the same trace, byte for byte, in any process.
+What runs is production code: core, replica, driver, keyspace machine, the in-memory log and state. Imitated
+are the event loop and the disk thread (`process.py`), the network (`network.py`), clients (`client.py`),
+clocks and disks. One seed decides everything; the same seed gives the same trace, byte for byte, in any
+process.
 
-Reading order: `faults` (what a seed draws), `simulation` (the scheduler), `node`, `network`, `client`,
-`checkers` (one property, one class), `linearizability`, `mutations` (broken variants that must be found).
+Reading order: `faults` (what a seed draws), `simulation` (the scheduler), `node`, `process`, `network`,
+`client`, `checkers` (one property, one class), `linearizability`, `mutations` (broken variants that must be
+found).
 
 Not here yet, because the core has it not: compaction, snapshots, changes of membership, transfer, leases.
 A fault of theirs becomes a field of `Faults` and a method of `Chaos`.

@@ -38,10 +38,10 @@ class NodeClock:
         self.wall_offset_ms = wall_offset_ms
         self._schedule = schedule
 
-    def monotonic_ms(self) -> float:
-        """Milliseconds that only grow."""
-        return self._schedule.now_us * self.rate / 1000
+    def monotonic_s(self) -> float:
+        """Seconds that only grow."""
+        return self._schedule.now_us * self.rate / 1e6
 
     def wall_ms(self) -> int:
         """What this node takes for Unix time."""
-        return WALL_MS + int(self.monotonic_ms()) + self.wall_offset_ms
+        return WALL_MS + int(self.monotonic_s() * 1000) + self.wall_offset_ms

@@ -1,6 +1,6 @@
 """Deliberately broken variants: the simulator has to find every one of them, or its silence means nothing.
 
-A mutation replaces one function of production code, or one step of the imitated driver, while it is active.
+A mutation replaces one function of production code while it is active.
 What it breaks is a sentence; `seeds` is within how many seeds it has to be found, with room to spare.
 """
 
@@ -18,7 +18,7 @@ from respraft.raft.log import RaftLog
 from respraft.raft.message import KIND_NORMAL, AppendRequest, Entry, HeardTime, Index, NodeId, VoteRequest
 from respraft.raft.progress import Progress
 from respraft.raft.read_index import ReadIndex
-from respraft.raft.ready import HardState, LogWrite, Role
+from respraft.raft.ready import HardState, Role
 from respraft.raft.state import RaftState
 from respraft.replica import replica
 from respraft.replica.barrier import ReadBarrier, ReadGroup
@@ -26,8 +26,8 @@ from respraft.replica.batch import Batch, Refusal
 from respraft.replica.origin import Origin
 from respraft.replica.replica import Replica
 from respraft.replica.session import SessionTable
+from respraft.replica.status import Output
 from respraft.storage.log_memory import MemoryLog
-from tests.simulation.node import Node
 from tests.simulation.simulation import Result, Simulation
 
 Replacement = tuple[Any, Any, Any]
@@ -88,13 +88,15 @@ def _vote_not_persisted() -> Sequence[Replacement]:
 
 
 def _promises_before_the_disk() -> Sequence[Replacement]:
-    begin = Node._begin_write
+    def take_output(self: Replica) -> Output:
+        output = original(self)
+        if output.write is not None:
+            term = self._core.term
+            output.messages += [each for each in output.write.messages if each[1].term == term]
+        return output
 
-    def begin_write(self: Node, write: LogWrite) -> None:
-        begin(self, write)
-        self.send([(to, message) for to, message in write.messages if message.term == self.core.term])
-
-    return [(Node, "_begin_write", begin_write)]
+    original = Replica.take_output
+    return [(Replica, "take_output", take_output)]
 
 
 def _length_before_term() -> Sequence[Replacement]:

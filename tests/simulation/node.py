@@ -1,20 +1,16 @@
-"""One node: what survives a crash, the process of its present life, and the driver of that process.
-
-The driver does what `respraft/node/driver.py` does, in the same order: input is given to the replica as it
-comes and a turn follows at the end of the pass; a turn's messages leave at once while its write is under way;
-when the write is durable its messages leave and another turn follows; whoever was paused hears its peers
-before its clock goes on.
+"""One node: what survives a crash, and the process of its present life, run by the driver of production.
 
 A life ends by power loss at any moment, in particular right behind each storage operation (`ProcessDied`).
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NoReturn, Protocol
 
 from respraft.commands.machine import KeyspaceMachine
 from respraft.commands.table import lookup
 from respraft.config import TICK_MS, Config
+from respraft.node.driver import Driver
 from respraft.raft.clock import LogClock
 from respraft.raft.configuration import Configuration
 from respraft.raft.log import RaftLog
@@ -24,17 +20,14 @@ from respraft.raft.ready import HardState, LogWrite, Ready
 from respraft.replica.applier import META_CONFIGURATION, load_applied
 from respraft.replica.batch import Answer
 from respraft.replica.formation import PeerIdentity
-from respraft.replica.gathering import HOLD_MS
 from respraft.replica.replica import Replica
-from respraft.replica.status import Identity, Outgoing, ReplicaMessage
+from respraft.replica.status import Identity, Output, ReplicaMessage
 from respraft.storage.interface import StorageFailed
 from respraft.storage.log_memory import MemoryDisk, MemoryLog, open_memory_log
 from respraft.storage.state_memory import MemoryStateStore
 from tests.simulation.clock import NodeClock, Schedule
 from tests.simulation.faults import Faults
-
-TICKS_PER_CALL_MAX: Final = 5
-"""As in the real driver: a late timer advances the core's clock by no more than that."""
+from tests.simulation.process import SimulatedClocks, SimulatedDisk, SimulatedLinks, SimulatedLoop
 
 
 class ProcessDied(Exception):
@@ -107,13 +100,27 @@ class WatchedCore(RaftNode):
         return ready
 
 
+class WatchedReplica(Replica):
+    """The replica, whose every turn is looked at."""
+
+    watch_turn: Callable[[int], None]
+
+    def take_output(self) -> Output:
+        output = super().take_output()
+        if output.applied:
+            self.watch_turn(output.applied)
+        return output
+
+
 class Node:
     """See the module's docstring."""
 
     log: MemoryLog
     core: WatchedCore
     machine: KeyspaceMachine
-    replica: Replica
+    replica: "WatchedReplica"
+    driver: Driver
+    _loop: SimulatedLoop
 
     def __init__(
         self, world: Surroundings, node_id: NodeId, config: Config, clock: NodeClock, incarnation: int
@@ -128,12 +135,8 @@ class Node:
         self.disk = MemoryDisk()
         self.state = StateDisk()
         self.write: LogWrite | None = None
-        self._world = world
+        self.world = world
         self._config = config
-        self._awake = False
-        self._hold_timer = False
-        self._inbox: list[Callable[[], None]] = []  # What piles up while paused.
-        self._late_ticks = 0
 
     def identity(self) -> PeerIdentity:
         """Return what a handshake says about this life, as of now."""
@@ -144,7 +147,7 @@ class Node:
     def boot(self) -> bool:
         """Begin a life from what is on disk; return False if the disk fails at once."""
         self.lives += 1
-        world = self._world
+        world = self.world
         self.disk.before_sync = self._maybe_fail
         try:
             self.log = open_memory_log(self.disk, self.id, "simulation", incarnation=self.incarnation)
@@ -160,25 +163,24 @@ class Node:
         self.core.watch_append = lambda entry: world.appended(self, entry)
         start_counter = self.log.identity().start_counter
         nonce = world.rng.getrandbits(62) + 1
-        self.replica = Replica(
+        self.replica = WatchedReplica(
             identity=Identity(self.id, self.incarnation, start_counter, nonce),
             config=self._config,
             core=self.core,
             machine=self.machine,
         )
         self.up, self.paused, self.write = True, False, None
-        self._awake = self._hold_timer = False
-        self._inbox, self._late_ticks = [], 0
+        self.replica.watch_turn = lambda applied: world.turned(self, applied)
+        self.driver = self._drive()
         world.say(f"n{self.id} boots, life {self.lives}: {hard_state} last {self.core.last_index}")
         world.booted(self, hard_state)
-        self._observe()
-        self._tick_later(world.rng.random())
-        self.wake()
+        # Addresses are taken and links come up before the driver starts.
+        self._loop.call_later(world.rng.random() * TICK_MS / 1000, self.driver.start)
         return True
 
     def die(self, why: str) -> None:
         """End this life by power loss."""
-        world = self._world
+        world = self.world
         self.up = False
         keep = self.disk.unsynced_bytes()
         if keep:
@@ -193,8 +195,8 @@ class Node:
     def wipe(self, incarnation: int) -> None:
         """Lose the disk. What boots next is another node under the same id."""
         assert not self.up
-        self._world.say(f"n{self.id} loses its disk")
-        self._world.wiped(self)
+        self.world.say(f"n{self.id} loses its disk")
+        self.world.wiped(self)
         self.incarnation = incarnation
         self.disk = MemoryDisk()
         self.state = StateDisk()
@@ -202,20 +204,13 @@ class Node:
     def pause(self) -> None:
         """Stop as by SIGSTOP."""
         self.paused = True
-        self._world.say(f"n{self.id} pauses")
+        self.world.say(f"n{self.id} pauses")
 
     def resume(self) -> None:
-        """Go on: what has come is taken first, then the clock goes on."""
-        self._world.say(f"n{self.id} resumes")
+        """Go on."""
+        self.world.say(f"n{self.id} resumes")
         self.paused = False
-        inbox, self._inbox = self._inbox, []
-        for action in inbox:
-            if not self.up:
-                return
-            self._guarded(action)
-        ticks, self._late_ticks = min(self._late_ticks, TICKS_PER_CALL_MAX), 0
-        if self.up and ticks:
-            self._guarded(lambda: self._ticks(ticks))
+        self._loop.resume()
 
     def flush(self) -> None:
         """Make the state survive a crash. To be given like input."""
@@ -223,7 +218,7 @@ class Node:
 
     def storage_point(self) -> None:
         """A storage operation is over: the power may fail right here."""
-        world = self._world
+        world = self.world
         if world.faults.storage_crashes and world.rng.random() < world.faults.storage_crashes:
             raise ProcessDied
 
@@ -231,30 +226,20 @@ class Node:
 
     def give(self, action: Callable[[], None]) -> None:
         """Give input to the process: now, or when its pause is over. `action` calls the replica."""
-        if self.paused:
-            self._inbox.append(action)
-        elif self.up:
-            self._guarded(action)
+        if self.up:
+            self._loop.input(action)
 
     def receive(self, sender: NodeId, incarnation: int, message: ReplicaMessage) -> None:
         """Take a peer's message."""
-        self.give(lambda: self._receive(sender, incarnation, message))
+        if self.up:
+            self._loop.input(lambda: self.driver.received(sender, incarnation, message))
 
     def wake(self) -> None:
         """Have a turn at the end of this pass of the loop."""
-        if self._awake:
-            return
-        self._awake = True
-        self._observe()
-        rng, life = self._world.rng, self.lives
-        pass_us = rng.randint(0, 100) if rng.random() < 0.95 else rng.randint(100, 3000)
-        self._world.schedule.after(pass_us, lambda: self._if_alive(life, self._turn))
+        self.driver.wake()
 
-    def _if_alive(self, life: int, action: Callable[[], None]) -> None:
-        if self.up and self.lives == life:
-            self.give(action)
-
-    def _guarded(self, action: Callable[[], None]) -> None:
+    def guarded(self, action: Callable[[], None]) -> None:
+        """Do something in the process, which may be the last thing it does."""
         try:
             action()
         except ProcessDied:
@@ -262,92 +247,23 @@ class Node:
         except StorageFailed as error:
             self.die(str(error))
 
-    def _receive(self, sender: NodeId, incarnation: int, message: ReplicaMessage) -> None:
-        self.wake()
-        self.replica.receive(sender, incarnation, message)
+    # -- Private -------------------------------------------------------------------------------------
 
-    def _observe(self) -> None:
-        self.observed_us = self._world.schedule.now_us
-        self.replica.observe(self.clock.monotonic_ms(), self.clock.wall_ms())
-
-    def _turn(self) -> None:
-        if not self._awake:
-            return  # A completed write has brought it forward.
-        self._awake = False
-        world = self._world
-        output = self.replica.take_output()
-        self.send(output.messages)
-        if output.write is not None:
-            self._begin_write(output.write)
-        for answer in output.answers:
-            world.answered(self, answer)
-        world.turned(self, output.applied)
-        if output.again:
-            self.wake()
-        elif output.holding and not self._hold_timer:
-            self._hold_timer = True
-            life = self.lives
-            world.schedule.after(HOLD_MS * 1000, lambda: self._if_alive(life, self._end_hold))
-
-    def _end_hold(self) -> None:
-        self._hold_timer = False
-        self.wake()
-
-    def send(self, messages: Sequence[Outgoing]) -> None:
-        """Put a turn's messages on their way."""
-        for to, message in messages:
-            self._world.send(self, to, message)
-
-    def _begin_write(self, write: LogWrite) -> None:
-        self.write = write
-        self.log.begin_append(write.hard_state, write.entries)
-        self.storage_point()
-        faults, rng, life = self._world.faults, self._world.rng, self.lives
-        slowness = rng.randint(1, 100) if rng.random() < faults.slow_writes else 1
-        self._world.schedule.after(
-            faults.write_us * slowness * (0.5 + rng.random()), lambda: self._synced(life, write)
+    def _drive(self) -> Driver:
+        self._loop = SimulatedLoop(self)
+        return Driver(
+            loop=self._loop,
+            clocks=SimulatedClocks(self),
+            replica=self.replica,
+            log_writer=SimulatedDisk(self),
+            links=SimulatedLinks(self),
+            deliver=self._deliver,
+            die=_raise_again,
         )
 
-    def _synced(self, life: int, write: LogWrite) -> None:
-        """On the disk thread: it goes on during a pause, since the system call was made."""
-        if not self.up or self.lives != life:
-            return
-        self._guarded(lambda: self._finish_write(write))
-
-    def _finish_write(self, write: LogWrite) -> None:
-        self.log.finish_append()
-        self._world.durable(self, write)
-        self.storage_point()
-        life = self.lives
-        delay_us = self._world.rng.randint(0, 50)
-        self._world.schedule.after(delay_us, lambda: self._if_alive(life, lambda: self._written(write)))
-
-    def _written(self, write: LogWrite) -> None:
-        self._observe()
-        self.write = None
-        self.send(self.replica.persisted(write.number))
-        self._awake = True
-        self._turn()
-
-    def _tick_later(self, share: float = 1.0) -> None:
-        life = self.lives
-        self._world.schedule.after(TICK_MS * 1000 * share / self.clock.rate, lambda: self._timer(life))
-
-    def _timer(self, life: int) -> None:
-        if not self.up or self.lives != life:
-            return
-        self._tick_later()
-        if self.paused:
-            self._late_ticks += 1
-        else:
-            self._guarded(lambda: self._ticks(1))
-
-    def _ticks(self, count: int) -> None:
-        self.wake()
-        for _ in range(count):
-            self.replica.tick()
-
-    # -- Private -------------------------------------------------------------------------------------
+    def _deliver(self, answers: Iterable[Answer]) -> None:
+        for answer in answers:
+            self.world.answered(self, answer)
 
     def _core(self, hard_state: HardState, rng: random.Random) -> WatchedCore:
         applied_index: Index = load_applied(self.machine)[0]
@@ -369,6 +285,10 @@ class Node:
         )
 
     def _maybe_fail(self) -> None:
-        world = self._world
+        world = self.world
         if world.faults.failed_syncs and world.rng.random() < world.faults.failed_syncs:
             raise OSError("the disk failed")
+
+
+def _raise_again() -> NoReturn:
+    raise  # noqa: PLE0704 (in place of `die`, which is called while an exception is handled)

@@ -1,0 +1,48 @@
+"""The disk thread: the driver's `LogWriter` in production.
+
+It writes and syncs with the interpreter lock released, so the event loop goes on meanwhile. A write that
+fails ends the process on this thread itself, before anybody can be told anything.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from respraft.node.death import EXIT_STORAGE_FAILED, die
+from respraft.node.driver import LogWriter
+from respraft.raft.ready import LogWrite
+from respraft.storage.interface import LogStore
+
+
+class DiskThread(LogWriter):
+    """One thread that carries out one write after the other."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, log_store: LogStore) -> None:
+        """Nothing runs before `start`; from then on `log_store` is written by the thread only."""
+        self._loop = loop
+        self._log_store = log_store
+        self._writes: SimpleQueue[LogWrite | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def start(self, written: Callable[[int, float], None]) -> None:
+        self._thread = threading.Thread(target=self._run, args=(written,), name="respraft-disk", daemon=True)
+        self._thread.start()
+
+    def begin(self, write: LogWrite) -> None:
+        self._writes.put(write)
+
+    def stop(self) -> None:
+        self._writes.put(None)
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self, written: Callable[[int, float], None]) -> None:
+        while (write := self._writes.get()) is not None:
+            begin_s = time.monotonic()
+            try:
+                self._log_store.append(write.hard_state, write.entries)
+            except Exception:
+                die(EXIT_STORAGE_FAILED, "the log cannot be written; the node stops")
+            self._loop.call_soon_threadsafe(written, write.number, time.monotonic() - begin_s)
