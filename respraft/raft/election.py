@@ -20,6 +20,7 @@ from respraft.raft.message import (
     NodeId,
     PreVoteRequest,
     PreVoteResponse,
+    TimeoutNow,
     VoteRequest,
     VoteResponse,
 )
@@ -58,6 +59,12 @@ def campaign(state: RaftState, *, transfer: bool = False) -> None:
     for voter in _other_voters(state):
         state.send(voter, request)
     _count(state, state.node_id, granted=True)
+
+
+def on_timeout_now(state: RaftState, request: TimeoutNow) -> None:
+    """This term's leader wants this node to take over. Who stands already, or has no vote, lets it pass."""
+    if state.role is Role.FOLLOWER and state.leader in (NOBODY, request.sender):
+        campaign(state, transfer=True)
 
 
 def own_vote_durable(state: RaftState) -> None:

@@ -6,6 +6,7 @@ message, however many proposals came, and one heartbeat round, however many read
 Raft paper: sections 5.3, 5.4.2 and 8. Raft dissertation: sections 6.2, 6.4, 10.2.1.
 """
 
+from respraft.raft import transfer
 from respraft.raft.message import (
     KIND_NORMAL,
     NOBODY,
@@ -63,6 +64,8 @@ def tick(state: RaftState) -> None:
     alive = [peer_id for peer_id, peer in state.peers.items() if peer.heard_tick > oldest_tick]
     if not configuration.has_quorum([state.node_id, *alive]):
         state.become_follower(state.term, NOBODY)
+        return
+    transfer.tick(state)
 
 
 def on_append_response(state: RaftState, response: AppendResponse) -> None:
@@ -147,6 +150,7 @@ def prepare_output(state: RaftState) -> bool:
     more = False
     for peer_id, peer in state.peers.items():
         more |= _replicate(state, peer_id, peer)
+    transfer.proceed(state)
     return more
 
 

@@ -11,7 +11,8 @@ Conventions that hold for every message:
 * Indexes start at 1, so 0 always means "none".
 * Entries of one message are contiguous and in order.
 
-Raft paper: figure 2 (votes, appends); Raft dissertation: section 6.4 (read index), 9.6 (pre-vote).
+Raft paper: figure 2 (votes, appends); Raft dissertation: sections 3.10 (transfer), 6.4 (read index), 9.6
+(pre-vote).
 """
 
 from typing import Final, TypeAlias
@@ -167,6 +168,13 @@ class ReadIndexResponse(msgspec.Struct, tag=10, array_like=True, frozen=True):
     index: Index
 
 
+class TimeoutNow(msgspec.Struct, tag=11, array_like=True, frozen=True):
+    """Leader to the voter that is to take over, and whose log is as long as its own: stand at once."""
+
+    sender: NodeId
+    term: Term
+
+
 Message: TypeAlias = (
     PreVoteRequest
     | PreVoteResponse
@@ -178,4 +186,5 @@ Message: TypeAlias = (
     | HeartbeatResponse
     | ReadIndexRequest
     | ReadIndexResponse
+    | TimeoutNow
 )

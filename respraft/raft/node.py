@@ -1,9 +1,9 @@
 """One node of a Raft group, without I/O: what goes in, and what has to be done about it.
 
 In: `step(message)`, `tick()`, `propose(payload)`, `read_index(token)`, `persisted(number)`, `applied(index)`,
-`peer_unreachable(peer)`, `campaign()`, and the clock, which is observed from outside. Out: `take_ready()`,
-whose contract is `ready.py`. Nothing else has an effect on the world, and nothing here blocks, reads a clock
-or draws randomness of its own: the same calls give the same answers.
+`peer_unreachable(peer)`, `campaign()`, `transfer_leadership(to)`, and the clock, which is observed from
+outside. Out: `take_ready()`, whose contract is `ready.py`. Nothing else has an effect on the world, and
+nothing here blocks, reads a clock or draws randomness of its own: the same calls give the same answers.
 
 Not thread-safe; one owner calls everything. An assertion that fails is a bug in this package or a broken
 contract, and the process must stop: whatever it would say next can't be trusted.
@@ -12,7 +12,7 @@ contract, and the process must stop: whatever it would say next can't be trusted
 from collections.abc import Callable
 from typing import Any, Final
 
-from respraft.raft import election, follower, leader
+from respraft.raft import election, follower, leader, transfer
 from respraft.raft.configuration import Configuration
 from respraft.raft.message import (
     KIND_CONFIGURATION,
@@ -29,6 +29,7 @@ from respraft.raft.message import (
     PreVoteResponse,
     ReadIndexRequest,
     ReadIndexResponse,
+    TimeoutNow,
     VoteRequest,
     VoteResponse,
 )
@@ -73,11 +74,16 @@ class RaftNode(RaftState):
         It may be lost with the leadership, and another one committed at that index.
 
         Raises:
-            NotLeader: Nothing was appended.
+            NotLeader: Nothing was appended. Also while leadership is being handed over.
         """
-        if self.role is not Role.LEADER:
+        if not self.takes_proposals:
             raise NotLeader
         return leader.append(self, payload)
+
+    @property
+    def takes_proposals(self) -> bool:
+        """Whether this node leads, and isn't just handing leadership over."""
+        return self.role is Role.LEADER and self.transfer is None
 
     def read_index(self, token: object) -> None:
         """Ask from which index on a read that came just now may run; a `Ready` will hold the answer.
@@ -119,6 +125,21 @@ class RaftNode(RaftState):
         With `transfer` the present leader has asked for it, so no voter protects that one.
         """
         election.campaign(self, transfer=transfer)
+
+    def transfer_leadership(self, to: NodeId = NOBODY) -> None:
+        """Hand leadership over to that voter, or to the best one (NOBODY); to this node: nothing to do.
+
+        Until it ends nothing can be proposed. It ends with another leader of a newer term, or after an
+        election timeout with this one going on; `transfer` says whether it is under way.
+
+        Raises:
+            NotLeader: Ask the leader.
+            TransferRefused: That can't be; nothing has changed.
+        """
+        if self.role is not Role.LEADER:
+            raise NotLeader
+        if to != self.node_id:
+            transfer.begin(self, to)
 
     def bootstrap(self, configuration: Configuration) -> None:
         """Found a cluster: write its first configuration as entry 1, term 1, of this node's empty log.
@@ -189,6 +210,7 @@ class RaftNode(RaftState):
             configuration=self.configuration,
             peers=peers,
             reads_waiting=len(self.reads),
+            transfer_to=self.transfer.target if self.transfer is not None else NOBODY,
             clock_skew_ms=self.clock.skew_ms,
         )
 
@@ -203,6 +225,7 @@ class RaftNode(RaftState):
             assert self.vote == self.node_id, "who stands votes for itself"
         if self.role is not Role.LEADER:
             assert not self.peers and not len(self.reads), "only a leader serves"
+            assert self.transfer is None, "only a leader hands over"
             return
         assert self.durable_term == self.term, "a leader's term is on disk"
         for peer in self.peers.values():
@@ -255,4 +278,5 @@ _STEPS: Final[dict[type, Callable[[RaftState, Any], None]]] = {
     HeartbeatResponse: leader.on_heartbeat_response,
     ReadIndexRequest: leader.on_read_index_request,
     ReadIndexResponse: _on_read_index_response,
+    TimeoutNow: election.on_timeout_now,
 }

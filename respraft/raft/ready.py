@@ -30,6 +30,10 @@ class NotLeader(Exception):
     """Only a leader can do that, and this node is none. Nothing was appended or queued."""
 
 
+class TransferRefused(Exception):
+    """Leadership can't be handed over like that. Nothing has changed; the text says why."""
+
+
 class AlreadyStarted(Exception):
     """A cluster can't be formed here: this node has a log, or has taken part in an election."""
 
@@ -111,5 +115,7 @@ class RaftStatus:
     peers: tuple[PeerStatus, ...]
     """Sorted by id; empty unless leading."""
     reads_waiting: int
+    transfer_to: NodeId
+    """Whom this leader is handing over to; NOBODY while it isn't."""
     clock_skew_ms: int
     """Largest distance of a voter's wall clock from the median; known to a leader only, else 0."""

@@ -17,6 +17,7 @@ Accepted appends are a third kind: only the highest one is answered, once the lo
 """
 
 import random
+from dataclasses import dataclass
 
 from respraft.config import RaftConfig
 from respraft.raft.clock import LogClock
@@ -36,6 +37,15 @@ from respraft.raft.message import (
 from respraft.raft.progress import Progress
 from respraft.raft.read_index import ReadIndex
 from respraft.raft.ready import HardState, LogWrite, Role
+
+
+@dataclass(slots=True)
+class Transfer:
+    """A handover that a leader has begun (`transfer.py`)."""
+
+    target: NodeId
+    end_tick: int  # When it is given up.
+    ask_tick: int = 0  # When the target may be told to stand, again or for the first time.
 
 
 class RaftState:
@@ -82,6 +92,8 @@ class RaftState:
         self.ballots: dict[NodeId, bool] = {}  # Answers in the election under way, own one included.
         self.peers: dict[NodeId, Progress] = {}  # Sorted by id; empty unless leading.
         self.reads = ReadIndex()
+        self.transfer: Transfer | None = None  # Under way; only on a leader.
+        self.lease_void_term: Term = 0  # A handover was begun in it.
         self.notices_at_once = True  # False: the driver says by `expect_commit` who waits for a commit.
 
         # What leaves.
@@ -145,6 +157,7 @@ class RaftState:
         self.ballots.clear()
         if was is Role.LEADER:
             self.peers.clear()
+            self.transfer = None
             self.clock.step_down()
             for asker, token in self.reads.give_up():
                 self.answer_read(asker, token, 0)

@@ -18,6 +18,7 @@
     run                      deliver and write until nothing is left
     settle                   the same, silently
     cut N, heal              lose everything from and to node N; lose nothing any more
+    transfer N [M]           leader N hands over to M, or to the best voter
     crash N, start N         all that was not written is lost
     unreachable N M          tell node N that its link to M has ended
     show [N]                 role, term, indexes, and a leader's view of its peers
@@ -30,6 +31,7 @@ from collections.abc import Callable
 
 from respraft.config import RaftConfig
 from respraft.raft.message import (
+    NOBODY,
     AppendRequest,
     AppendResponse,
     Entry,
@@ -41,10 +43,11 @@ from respraft.raft.message import (
     PreVoteResponse,
     ReadIndexRequest,
     ReadIndexResponse,
+    TimeoutNow,
     VoteRequest,
     VoteResponse,
 )
-from respraft.raft.ready import LogWrite, Ready, Role
+from respraft.raft.ready import LogWrite, NotLeader, Ready, Role, TransferRefused
 from tests.unit.raft.cluster import Cluster, Envelope, Host
 
 
@@ -112,7 +115,11 @@ class RaftScript:
         self.lines = []
 
     def do_propose(self, arguments: list[str], options: dict[str, str]) -> None:
-        self.host(arguments[0]).propose(*[each.encode() for each in arguments[1:]])
+        host = self.host(arguments[0])
+        try:
+            host.propose(*[each.encode() for each in arguments[1:]])
+        except NotLeader:
+            self.lines.append(f"n{host.id} takes no proposal")
 
     def do_read(self, arguments: list[str], options: dict[str, str]) -> None:
         host = self.host(arguments[0])
@@ -126,6 +133,15 @@ class RaftScript:
         self.cluster.send(
             node.node_id, node.leader, ReadIndexRequest(node.node_id, node.term, (1, int(arguments[1])))
         )
+
+    def do_transfer(self, arguments: list[str], options: dict[str, str]) -> None:
+        host = self.host(arguments[0])
+        host.observe()
+        try:
+            host.node.transfer_leadership(int(arguments[1]) if len(arguments) > 1 else NOBODY)
+        except (NotLeader, TransferRefused) as refusal:
+            self.lines.append(f"n{host.id} refuses: {str(refusal) or type(refusal).__name__}")
+        host.turn()
 
     def do_persist(self, arguments: list[str], options: dict[str, str]) -> None:
         self.host(arguments[0]).persist()
@@ -227,6 +243,8 @@ def show(host: Host) -> str:
             for peer in status.peers
         ]
         text += f" progress={{{' '.join(peers)}}}"
+        if status.transfer_to:
+            text += f" transfer={_name(status.transfer_to)}"
     return text
 
 
@@ -283,4 +301,6 @@ def _describe_message(message: Message) -> str:
             tail = f"token={message.token[1]}"
         case ReadIndexResponse():
             tail = f"token={message.token[1]} " + (f"index={message.index}" if message.index else "refused")
+        case TimeoutNow():
+            return head
     return f"{head} {tail}"
