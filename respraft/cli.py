@@ -88,7 +88,7 @@ def _server(config_path: Path) -> int:
     config = load(config_path)
     log_to_stderr()
     _warn_of_exposure(config)
-    from respraft.server.node import serve
+    from respraft.server.process import serve
 
     return serve(config)
 

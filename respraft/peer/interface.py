@@ -1,6 +1,6 @@
 """What the peer network and its owner ask of each other.
 
-The owner (`server/`) implements `Gatekeeper` and `Receiver` and gets `PeerNetwork` in return. Nothing here
+The owner (`node/`) implements `Gatekeeper` and `Receiver` and gets `PeerNetwork` in return. Nothing here
 does I/O. All callbacks run on the event loop's thread and must not block; an exception that leaves one
 ends the link it was called for and reaches the loop's exception handler.
 """

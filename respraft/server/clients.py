@@ -114,6 +114,9 @@ class ClientConnection(asyncio.Protocol):
         self._closing = False  # Run nothing more; close once everything that was said is said.
         self._ended = False  # The client sends nothing more; close once it has all its answers.
 
+    def __repr__(self) -> str:
+        return f"client {self.id} at {self.address}"
+
     # -- What CLIENT LIST reads ----------------------------------------------------------------------
 
     @property

@@ -1,10 +1,10 @@
-"""The server: joins a replica's driver with clients, peers and the operator's view.
+"""The Redis server of a node: its client connections and the operator's view.
 
 It owns the connections and hands things on; what any of them means is decided elsewhere: the order of
-commands in `clients.py`, their path in `replica/`, LOCAL commands in `local/`, figures in `status.py`.
+commands in `clients.py`, their path in `node/` and `replica/`, LOCAL commands in `local/`, figures in
+`status.py`.
 
-It is what three others ask of their owner: `clients.Owner`, the peer network's `Gatekeeper` and `Receiver`,
-and the `ServerView` of the LOCAL commands.
+It is what two others ask of their owner: `clients.Owner`, and the `ServerView` of the LOCAL commands.
 """
 
 import asyncio
@@ -13,21 +13,12 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
-from respraft.commands.machine import KeyspaceMachine
-from respraft.config import Config, parse_address
-from respraft.node.clocks import MachineClocks
-from respraft.node.death import die_in_doubt
-from respraft.node.disk_thread import DiskThread
-from respraft.node.driver import Driver
-from respraft.peer.interface import Introduction
-from respraft.peer.network import PeerNetwork
-from respraft.replica.batch import Answer, Refusal
-from respraft.replica.formation import PeerIdentity
+from respraft.config import parse_address
+from respraft.node.node import Node
+from respraft.replica.batch import Refusal
 from respraft.replica.machine import Command
-from respraft.replica.replica import Replica
-from respraft.replica.status import ReplicaMessage
 from respraft.resp.errors import ReplyError
 from respraft.resp.replies import Reply
 from respraft.resp.requests import RequestLimits
@@ -35,13 +26,9 @@ from respraft.server import status
 from respraft.server.clients import ClientConnection, refusal_error
 from respraft.server.local import execute
 from respraft.server.local.view import ClientView, Counters, DatabaseSize, Deferred, NodeStatus, NoReply
-from respraft.storage.interface import LogStore
 
 NO_CLUSTER: Final = "No Raft Cluster"
 """RedisRaft's sentence for a node that belongs to no cluster."""
-
-REFUSED_REPEAT_S: Final = 30.0
-"""A node that the cluster refuses says why this often, for whoever looks at the end of its log."""
 
 IDLE_CHECK_S: Final = 1.0
 """How often idle clients are looked for."""
@@ -53,38 +40,26 @@ _log: Final = logging.getLogger("respraft.server")
 
 
 class Server:
-    """One node at run time."""
+    """The clients of one node."""
 
-    def __init__(
-        self,
-        *,
-        config: Config,
-        replica: Replica,
-        machine: KeyspaceMachine,
-        log_store: LogStore,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        """Join the parts that were brought up from the data directory.
+    def __init__(self, node: Node[Any], *, sizes: Callable[[], Mapping[int, tuple[int, int]]]) -> None:
+        """Serve clients from `node`, which has taken its peer port already.
 
         Args:
-            config: This node's configuration.
-            replica: Driven from here on.
-            machine: The replica's, for figures only.
-            log_store: Written by the driver only.
-            loop: The running loop.
+            node: Gets the commands of the clients; started by the caller, before or behind `listen`.
+            sizes: Of each database that is not empty, how many keys it has and how many have a deadline.
         """
-        self.node_config = config
-        self.client_config = config.client
-        self.replica = replica
-        self.machine = machine
-        self.log_store = log_store
+        self.node = node
+        self.node_config = node.config
+        self.client_config = node.config.client
+        self.replica = node.replica
+        self.driver = node.driver
         self.run_id = secrets.token_hex(20)
         self.connections_received = 0
         self.connections_rejected = 0
         self.local_commands = 0
-        self.network: PeerNetwork[ReplicaMessage]
-        self.driver: Driver
-        self._loop = loop
+        self._sizes = sizes
+        self._loop = asyncio.get_running_loop()
         self._started_s = time.monotonic()
         self._listener: asyncio.Server | None = None
         self._clients: dict[int, ClientConnection] = {}
@@ -92,28 +67,15 @@ class Server:
         self._last_client = 0
         self._gone = Counters(commands=0, connections=0, rejected=0, input_bytes=0, output_bytes=0)
         self._paused: dict[int, ClientConnection] = {}  # Not read, because the node is congested.
-        self._refused_said_s = 0.0
         self._limits = RequestLimits(
-            arguments_max=config.client.arguments_max,
-            bulk_bytes_max=config.client.bulk_bytes_max,
-            inline_bytes_max=config.client.inline_bytes_max,
+            arguments_max=self.client_config.arguments_max,
+            bulk_bytes_max=self.client_config.bulk_bytes_max,
+            inline_bytes_max=self.client_config.inline_bytes_max,
             header_bytes_max=HEADER_BYTES_MAX,
         )
+        node.answered = self._resume_paused
 
     # -- Life ----------------------------------------------------------------------------------------
-
-    def connect(self, network: PeerNetwork[ReplicaMessage]) -> None:
-        """Take the peer network, whose gatekeeper and receiver this object is. Comes before all else."""
-        self.network = network
-        self.driver = Driver(
-            loop=self._loop,
-            clocks=MachineClocks(),
-            replica=self.replica,
-            log_writer=DiskThread(self._loop, self.log_store),
-            links=network,
-            deliver=self._deliver,
-            die=die_in_doubt,
-        )
 
     async def listen(self, address: str) -> None:
         """Begin to accept clients at `address`. Raises OSError."""
@@ -149,11 +111,9 @@ class Server:
         size: int,
     ) -> Refusal | None:
         """Give a client's group to the replica, and have a turn follow."""
-        self.driver.wake()
         if writes:
-            return self.replica.submit(client, writes, reads, client.database, size)
-        commands = [command for _, command in reads]
-        return self.replica.submit_reads(client, commands, client.database, size)
+            return self.node.submit(client, writes, reads, client.database, size)
+        return self.node.submit_reads(client, [command for _, command in reads], client.database, size)
 
     def execute_local(self, client: ClientConnection, args: Command) -> Reply | NoReply | Deferred:
         """Run a LOCAL command."""
@@ -194,41 +154,6 @@ class Server:
             return True
         return False
 
-    # -- peer.Gatekeeper and peer.Receiver -----------------------------------------------------------
-
-    def check(self, peer: Introduction) -> str | None:
-        """Return why a peer is refused, or None."""
-        return self.replica.check_peer(PeerIdentity(peer.node_id, peer.incarnation, peer.empty))
-
-    def log_is_empty(self) -> bool:
-        """Return whether this node may take part in forming a cluster."""
-        return self.replica.status().raft.last_index == 0
-
-    def on_message(self, sender: int, incarnation: int, message: ReplicaMessage) -> None:
-        """Take a peer's message."""
-        self.driver.received(sender, incarnation, message)
-
-    def on_link_up(self, peer: int, incarnation: int, start_counter: int, empty: bool) -> None:
-        """A peer can be reached."""
-        self.driver.wake()
-        self.replica.link_up(PeerIdentity(peer, incarnation, empty))
-
-    def on_link_down(self, peer: int, *, by_peer: bool) -> None:
-        """A peer cannot be reached any more."""
-        self.driver.wake()
-        self.replica.link_down(peer)
-
-    def on_refused(self, peer: int, text: str) -> None:
-        """A peer does not talk to this node."""
-        self.driver.wake()
-        self.replica.refused(text)
-        if self.replica.status().refused and time.monotonic() - self._refused_said_s > REFUSED_REPEAT_S:
-            self._refused_said_s = time.monotonic()
-            _log.error("this node is refused by its cluster and serves nobody: %s", text)
-
-    def on_dial_refused(self, peer: int) -> None:
-        """Nobody listens there: the redial is the network's."""
-
     # -- local.ServerView ----------------------------------------------------------------------------
 
     @property
@@ -250,13 +175,13 @@ class Server:
 
     def raft_status(self) -> NodeStatus:
         """Return a snapshot of this node."""
-        return status.node_status(self.node_config, self.replica, self.log_store, self.network)
+        return status.node_status(self.node)
 
     def database_sizes(self) -> Mapping[int, DatabaseSize]:
         """Return the databases that are not empty."""
         return {
             number: DatabaseSize(keys=keys, expires=expires)
-            for number, (keys, expires) in self.machine.sizes().items()
+            for number, (keys, expires) in self._sizes().items()
         }
 
     def counters(self) -> Counters:
@@ -276,13 +201,7 @@ class Server:
         self._last_client += 1
         return ClientConnection(self, self._last_client, self._limits)
 
-    def _deliver(self, answers: Iterable[Answer]) -> None:
-        for answer in answers:
-            try:
-                answer.client.answer(answer)
-            except Exception:
-                _log.exception("client %d could not be answered and is cut off", answer.client.id)
-                answer.client.abort()
+    def _resume_paused(self) -> None:
         if self._paused and not self.replica.congested:
             paused, self._paused = self._paused, {}
             for client in paused.values():

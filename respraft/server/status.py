@@ -7,20 +7,19 @@ nothing is computed until somebody looks.
 import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import Counter, Histogram
 
 from respraft import metrics
 from respraft.config import Config
+from respraft.node.node import Node
 from respraft.peer.interface import PeerStatus
-from respraft.peer.network import PeerNetwork
 from respraft.raft.message import NOBODY, NodeId
 from respraft.raft.ready import RaftStatus, Role
 from respraft.replica.replica import Replica
-from respraft.replica.status import ReplicaMessage, ReplicaStatus
+from respraft.replica.status import ReplicaStatus
 from respraft.server.local.view import Counters, MemberStatus, NodeState, NodeStatus
-from respraft.storage.interface import LogStore
 
 if TYPE_CHECKING:
     from respraft.server.server import Server
@@ -29,17 +28,13 @@ READY_ENTRIES_MAX: Final = 1000
 """A node further than this behind its own commit index is not ready: its reads would wait."""
 
 
-def node_status(
-    config: Config,
-    replica: Replica,
-    log_store: LogStore,
-    network: PeerNetwork[ReplicaMessage],
-) -> NodeStatus:
-    """Return this node's view of itself and of the cluster."""
+def node_status(node: Node[Any]) -> NodeStatus:
+    """Return a node's view of itself and of the cluster."""
+    config, replica = node.config, node.replica
     state = replica.status()
     raft = state.raft
-    log = log_store.status()
-    members = _members(raft, network.status(), config.node.id)
+    log = node.log_store.status()
+    members = _members(raft, node.network.status(), config.node.id)
     leader = next((member.client for member in members if member.id == raft.leader), None)
     return NodeStatus(
         node_id=config.node.id,
@@ -117,7 +112,7 @@ class Figures:
         self._set_replica(state)
         self._set_storage()
         self._set_clients(server.counters())
-        for peer_id, peer in sorted(server.network.status().items()):
+        for peer_id, peer in sorted(server.node.network.status().items()):
             self._set_peer(str(peer_id), peer)
         for peer_id, seconds in sorted(server.driver.round_trip_s.items()):
             metrics.PEER_ROUND_TRIP_SECONDS.labels(str(peer_id)).set(seconds)
@@ -148,7 +143,7 @@ class Figures:
 
     def _set_storage(self) -> None:
         server = self._server
-        self._raise(metrics.LOG_WRITTEN_BYTES, server.log_store.status().written_bytes)
+        self._raise(metrics.LOG_WRITTEN_BYTES, server.node.log_store.status().written_bytes)
         metrics.STATE_KEYS.set(sum(size.keys for size in server.database_sizes().values()))
         data_dir = server.node_config.node.data_dir
         metrics.DISK_BYTES_RAFT.set(_size_of(data_dir / "raft"))

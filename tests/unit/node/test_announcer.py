@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from respraft.config import ClusterConfig
+from respraft.node.announcer import REMIND_S, Announcer
 from respraft.replica.status import ReplicaStatus
-from respraft.server.announcer import REMIND_S, Announcer
 from tests.unit.replica.cluster import Cluster
 
 

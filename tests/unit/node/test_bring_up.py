@@ -8,12 +8,12 @@ import pytest
 from respraft.commands.machine import KeyspaceMachine
 from respraft.commands.table import lookup
 from respraft.config import ClientConfig, ClusterConfig, Config, HttpConfig, NodeConfig, PeerConfig
+from respraft.node.bring_up import bring_up
 from respraft.raft.message import KIND_NORMAL, Entry
 from respraft.raft.ready import HardState
 from respraft.replica.applier import Applier
 from respraft.replica.origin import Origin
 from respraft.replica.status import ReplicaCounters, Samples
-from respraft.server.node import bring_up
 from respraft.storage.interface import StartRefused
 from respraft.storage.log_memory import MemoryDisk, open_memory_log
 from respraft.storage.state_memory import MemoryStateStore

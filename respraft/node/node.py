@@ -1,0 +1,255 @@
+"""One node: a replica with its storage, its driver and the network of its peers. It knows nothing of Redis.
+
+    node = Node(config, machine)    open the data directory, which may refuse; nothing runs yet
+    await node.listen()             take the peer port
+    node.start()                    turns, ticks and links begin
+    ...
+    await node.stop()               no further turn, links closed, the state flushed
+    node.close()                    let go of the files
+
+The Redis server (`server/`) and the library (`library/`) are built on it: they give groups of commands to
+`submit` and `submit_reads`, each with a `NodeClient`, which is told the answer once, on the event loop.
+
+Being killed at any moment costs nothing but the replay of the log behind the last flush.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from typing import Final, Generic, Protocol, TypeVar
+
+from respraft.config import Config
+from respraft.node.announcer import Announcer
+from respraft.node.bring_up import bring_up
+from respraft.node.clocks import MachineClocks
+from respraft.node.death import die_in_doubt
+from respraft.node.disk_thread import DiskThread
+from respraft.node.driver import Driver
+from respraft.peer.codec import Codec
+from respraft.peer.interface import Identity as PeerSelf
+from respraft.peer.interface import Introduction
+from respraft.peer.network import PeerNetwork
+from respraft.raft.message import NodeId
+from respraft.replica.batch import Answer, Refusal
+from respraft.replica.formation import PeerIdentity
+from respraft.replica.machine import Command, Machine
+from respraft.replica.status import ReplicaMessage
+from respraft.storage.log import open_log
+from respraft.storage.state import RocksStateStore
+from respraft.storage.state_interface import StateStore
+
+STATE_NUMBER: Final = 1
+"""Which `state/N` is the current one. A snapshot that is installed will get the next number."""
+
+WATCH_S: Final = 0.2
+"""How often samples are taken away, and changes are looked for."""
+
+REFUSED_REPEAT_S: Final = 30.0
+"""A node that the cluster refuses says why this often, for whoever looks at the end of its log."""
+
+_log: Final = logging.getLogger("respraft.node")
+
+M = TypeVar("M", bound=Machine)
+
+
+class NodeClient(Protocol):
+    """Whoever gives commands to a node. It has one group in flight at a time."""
+
+    def answer(self, answer: Answer) -> None:
+        """Take the replies of the group in flight, or its refusal."""
+        ...
+
+    def abort(self) -> None:
+        """`answer` raised: this client is in no state to go on. The node is."""
+        ...
+
+
+class Node(Generic[M]):
+    """One node, from its data directory to its peers. All calls are made on the event loop's thread."""
+
+    driver: Driver
+    """There from `listen` on, as is the network."""
+    network: PeerNetwork[ReplicaMessage]
+
+    def __init__(self, config: Config, machine: Callable[[StateStore], M]) -> None:
+        """Open the data directory and make the replica that it describes. Needs no event loop.
+
+        Args:
+            config: This node's configuration. Its `client` and `http` sections are for those who are built
+                on the node, save for the limits on what is in flight.
+            machine: Makes the machine on its store, which stays the node's own.
+
+        Raises:
+            StartRefused: The node must not start with this directory; nothing was changed.
+            StorageFailed: The directory or a database cannot be opened.
+        """
+        self.config = config
+        self.answered: Callable[[], None] | None = None
+        """Called behind the answers of a turn."""
+        self.watch: Callable[[], None] | None = None
+        """Called every `WATCH_S`. Then it is to take the samples of replica and driver, which else are
+        dropped."""
+        self._refused_said_s = 0.0
+        self._taken = False  # `listen` has made driver and network.
+        self._watching: asyncio.Task[None] | None = None
+        self._announcer = Announcer(config, clock=time.monotonic)
+        with contextlib.ExitStack() as opened:
+            self.log_store = open_log(config.node.data_dir, config.node.id, config.cluster.id)
+            opened.callback(self.log_store.close)
+            self._store = self._open_state(STATE_NUMBER)
+            opened.callback(self._store.close)
+            self.machine = machine(self._store)
+            self.replica = bring_up(config, self.log_store, self.machine)
+            self._opened = opened.pop_all()
+
+    # -- Life ----------------------------------------------------------------------------------------
+
+    async def listen(self) -> None:
+        """Take the peer port. Nothing is begun, so that another address that is taken leaves no traces.
+
+        Raises:
+            OSError: The address cannot be listened on.
+        """
+        loop = asyncio.get_running_loop()
+        self.network = self._new_network()
+        self.driver = Driver(
+            loop=loop,
+            clocks=MachineClocks(),
+            replica=self.replica,
+            log_writer=DiskThread(loop, self.log_store),
+            links=self.network,
+            deliver=self._deliver,
+            die=die_in_doubt,
+        )
+        self._taken = True
+        await self.network.start(self.config.peer.listen)
+
+    def start(self) -> None:
+        """Begin to take turns, and to dial the peers. Comes behind `listen`."""
+        self.driver.start()
+        self.network.set_peers({member.id: member.peer for member in self.config.cluster.members})
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    async def stop(self) -> None:
+        """End what `listen` and `start` began, however far they came, and flush the state.
+
+        Commands that are in flight get no answer: whoever gave them waits for them first.
+        """
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._taken:
+            self.driver.stop()
+            await self.network.close()
+        self.machine.flush()
+
+    def close(self) -> None:
+        """Let go of the files. Comes last; nothing may be called afterwards."""
+        self._opened.close()
+
+    # -- Commands ------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        client: NodeClient,
+        writes: list[Command],
+        reads: list[tuple[int, Command]],
+        database: int,
+        size: int,
+    ) -> Refusal | None:
+        """Take a client's group that holds a write, and have a turn follow; see `Origin.submit`."""
+        self.driver.wake()
+        return self.replica.submit(client, writes, reads, database, size)
+
+    def submit_reads(
+        self, client: NodeClient, commands: list[Command], database: int, size: int
+    ) -> Refusal | None:
+        """Take a client's group that only reads, and have a turn follow; see `Replica.submit_reads`."""
+        self.driver.wake()
+        return self.replica.submit_reads(client, commands, database, size)
+
+    # -- peer.Gatekeeper and peer.Receiver -----------------------------------------------------------
+
+    def check(self, peer: Introduction) -> str | None:
+        """Return why a peer is refused, or None."""
+        return self.replica.check_peer(PeerIdentity(peer.node_id, peer.incarnation, peer.empty))
+
+    def log_is_empty(self) -> bool:
+        """Return whether this node may take part in forming a cluster."""
+        return self.replica.status().raft.last_index == 0
+
+    def on_message(self, sender: NodeId, incarnation: int, message: ReplicaMessage) -> None:
+        """Take a peer's message."""
+        self.driver.received(sender, incarnation, message)
+
+    def on_link_up(self, peer: NodeId, incarnation: int, start_counter: int, empty: bool) -> None:
+        """A peer can be reached."""
+        self.driver.wake()
+        self.replica.link_up(PeerIdentity(peer, incarnation, empty))
+
+    def on_link_down(self, peer: NodeId, *, by_peer: bool) -> None:
+        """A peer cannot be reached any more."""
+        self.driver.wake()
+        self.replica.link_down(peer)
+
+    def on_refused(self, peer: NodeId, text: str) -> None:
+        """A peer does not talk to this node."""
+        self.driver.wake()
+        self.replica.refused(text)
+        if self.replica.status().refused and time.monotonic() - self._refused_said_s > REFUSED_REPEAT_S:
+            self._refused_said_s = time.monotonic()
+            _log.error("this node is refused by its cluster and serves nobody: %s", text)
+
+    def on_dial_refused(self, peer: NodeId) -> None:
+        """Nobody listens there: the redial is the network's."""
+
+    # -- Own -----------------------------------------------------------------------------------------
+
+    def _open_state(self, number: int) -> RocksStateStore:
+        return RocksStateStore(
+            self.config.node.data_dir / "state" / str(number),
+            write_buffer_bytes=self.config.storage.state_write_buffer_bytes,
+            block_cache_bytes=self.config.storage.block_cache_bytes,
+        )
+
+    def _new_network(self) -> PeerNetwork[ReplicaMessage]:
+        identity = self.log_store.identity()
+        return PeerNetwork(
+            identity=PeerSelf(
+                cluster_id=identity.cluster_id,
+                node_id=identity.node_id,
+                incarnation=identity.incarnation,
+                start_counter=identity.start_counter,
+            ),
+            codec=Codec(ReplicaMessage),
+            config=self.config.peer,
+            gatekeeper=self,
+            receiver=self,
+            rng=random.Random(secrets.randbits(64)),
+        )
+
+    def _deliver(self, answers: Iterable[Answer]) -> None:
+        for answer in answers:
+            client: NodeClient = answer.client
+            try:
+                client.answer(answer)
+            except Exception:
+                _log.exception("a client could not be answered and is cut off: %r", client)
+                client.abort()
+        if self.answered is not None:
+            self.answered()
+
+    async def _watch(self) -> None:
+        """Have samples taken away, and say in the log what has changed."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            if self.watch is not None:
+                self.watch()
+            else:
+                self.replica.take_samples()
+                self.driver.take_timings()
+            connected = [peer.peer for peer in self.network.status().values() if peer.connected]
+            self._announcer.look(self.replica.status(), connected)

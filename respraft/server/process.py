@@ -1,0 +1,126 @@
+"""The process of `respraft server`: a node with the keyspace and a Redis port, until a signal.
+
+Up: the data directory (which may refuse to start), then peers, clients and HTTP. Down, at SIGTERM or
+SIGINT: no new clients, what is in flight is answered, the state is flushed, the log closed.
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+import uvloop
+
+from respraft import __version__, metrics
+from respraft.commands.machine import KeyspaceMachine
+from respraft.commands.table import lookup
+from respraft.config import Config
+from respraft.node.death import EXIT_STORAGE_FAILED, storage_advice
+from respraft.node.node import Node
+from respraft.server.http import HttpServer
+from respraft.server.server import Server
+from respraft.server.status import Figures, readiness
+from respraft.storage.interface import StartRefused, StorageFailed
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_REFUSED: Final = 3
+"""The data directory does not allow this node to start; its own message says why and what to do."""
+
+SWITCH_INTERVAL_S: Final = 0.0005
+"""How long a thread may keep the interpreter when another wants it. Python's 5 ms would be added to
+every log write whose completion falls into a busy turn."""
+
+GC_THRESHOLDS: Final = (50_000, 20, 50)
+"""Batches make many short-lived objects and no cycles; collecting every 700 of them finds nothing."""
+
+DRAIN_S: Final = 5.0
+"""How long a stopping node waits for what is in flight."""
+
+_log: Final = logging.getLogger("respraft.server")
+
+
+def serve(config: Config) -> int:
+    """Run a node until SIGTERM or SIGINT; return the process's exit status."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        with (
+            contextlib.closing(Node(config, lambda store: KeyspaceMachine(store, lookup=lookup))) as node,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            return runner.run(_run(config, node))
+    except StartRefused as error:
+        _log.critical("%s", error)
+        return EXIT_REFUSED
+    except StorageFailed as error:
+        _log.critical("%s. %s", error, storage_advice(error))
+        return EXIT_STORAGE_FAILED
+    except OSError as error:
+        _log.critical("%s", error)
+        return EXIT_FAILED
+
+
+async def _run(config: Config, node: Node[KeyspaceMachine]) -> int:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as undo:  # Also when an address is taken.
+        undo.push_async_callback(node.stop)
+        server = await _start(config, node, undo)
+        _log.info(
+            "respraft %s: node %d of cluster %s serves clients on %s",
+            __version__,
+            config.node.id,
+            config.cluster.id,
+            config.client.listen,
+        )
+        await stop.wait()
+        _log.info("stopping")
+        await server.drain(DRAIN_S)
+    _log.info("stopped; everything that was acknowledged is on disk")
+    return EXIT_OK
+
+
+async def _start(config: Config, node: Node[KeyspaceMachine], undo: contextlib.AsyncExitStack) -> Server:
+    """Take all addresses before anything is begun, so that a taken one leaves no traces."""
+    with _naming("peer.listen", config.peer.listen):
+        await node.listen()
+    server = Server(node, sizes=node.machine.sizes)
+    with _naming("client.listen", config.client.listen):
+        await server.listen(config.client.listen)
+    http = HttpServer(
+        live=lambda: (True, "alive"),
+        ready=lambda: readiness(config, node.replica),
+        metrics=metrics.render,
+    )
+    undo.push_async_callback(http.close)
+    with _naming("http.listen", config.http.listen):
+        await http.start(config.http.listen)
+    figures = Figures(server)
+    metrics.before_render.append(figures.update)
+    node.watch = figures.collect
+    node.start()
+    _quiet_garbage_collector()
+    return server
+
+
+@contextlib.contextmanager
+def _naming(key: str, address: str) -> Iterator[None]:
+    """Have an OSError say which address of the configuration it is about."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{key} = {address!r}: {error.strerror or error}") from error
+
+
+def _quiet_garbage_collector() -> None:
+    """What is alive now stays alive: it need not be looked at again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    metrics.watch_garbage_collector()
