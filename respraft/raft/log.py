@@ -23,7 +23,7 @@ Raft paper: section 5.3 (log matching), section 7 (compaction, which is not here
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-from respraft.raft.message import Entry, Index, Term
+from respraft.raft.message import Entry, Index, SnapshotPoint, Term
 
 ENTRY_OVERHEAD_BYTES: Final = 160
 """What a cached entry takes besides its payload, about. Bounds a cache of many small entries."""
@@ -36,7 +36,10 @@ ITERATE_BYTES: Final = 1 << 20
 
 
 class LogReader(Protocol):
-    """The durable log, for reading. Called on the event loop while a write runs on another thread."""
+    """The durable log, for reading. Called on the event loop while a write runs on another thread.
+
+    What a write replaces or cuts off must not be asked for from the moment on at which it is handed out.
+    """
 
     def first_index(self) -> Index:
         """The lowest index in the log; 1 in an empty log that was never compacted."""
@@ -46,8 +49,12 @@ class LogReader(Protocol):
         """The highest durable index; `first_index() - 1` in an empty log."""
         ...
 
+    def base(self) -> SnapshotPoint:
+        """The place before the first entry: index `first_index() - 1`; zeros in a log never compacted."""
+        ...
+
     def term(self, index: Index) -> Term:
-        """The term of the entry at `index`, which is between first and last."""
+        """The term of the entry at `index`, which is between first and last, or at the base."""
         ...
 
     def entries(self, low: Index, high: Index, bytes_max: int) -> list[Entry]:

@@ -55,6 +55,14 @@ class HeardTime(msgspec.Struct, array_like=True, frozen=True):
 NO_TIME: Final = HeardTime()
 
 
+class SnapshotPoint(msgspec.Struct, array_like=True, frozen=True):
+    """The last entry that a state contains; all zero for the state before the first one."""
+
+    index: Index = 0
+    term: Term = 0
+    time_ms: int = 0  # Log time, Unix epoch.
+
+
 class PreVoteRequest(msgspec.Struct, tag=1, array_like=True, frozen=True):
     """Would you vote for me in `term`? Changes nothing at the receiver."""
 

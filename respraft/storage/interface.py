@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from respraft.raft.log import LogReader
-from respraft.raft.message import Entry, Index
+from respraft.raft.message import Entry, Index, SnapshotPoint
 from respraft.raft.ready import HardState
 
 
@@ -69,23 +69,53 @@ class LogStatus:
 class LogStore(LogReader, Protocol):
     """Durable home of the log, the hard state and the node's identity.
 
-    One thread writes (`append`); another may read at the same time (`LogReader`, `status`), but not what the
-    write under way replaces. Implementations name this class as a base, so that a missing method
-    is a type error where it is missing.
+    One thread writes (`append`, `install`); another may read at the same time (`LogReader`, `status`), but
+    not what the write under way replaces or cuts off. Implementations name this class as a base, so that a
+    missing method is a type error where it is missing.
 
     After the first StorageFailed every method but `close` raises it: nothing is tried again.
     """
 
-    def append(self, hard_state: HardState, entries: list[Entry]) -> None:
+    def append(self, hard_state: HardState, entries: list[Entry], *, first_index: Index = 0) -> None:
         """Write the hard state and the entries in one atomic, synced write.
 
         Existing entries at or above `entries[0].index` are removed by the same write; with no entries only
         the hard state changes. When this returns, all of it survives power loss; until then
         `last_index()` does not show it.
 
+        Args:
+            hard_state: Replaces the one before. Neither its term nor a vote in it goes back.
+            entries: Contiguous, from at most one behind the last.
+            first_index: Entries below it are cut off. All of them are committed, durable here, and in a
+                state that survives a crash. At or below the present first index it says nothing.
+
         Raises:
             StorageFailed: Nothing is known about the disk. Stop the process.
         """
+        ...
+
+    def install(
+        self, hard_state: HardState, point: SnapshotPoint, state_number: int, *, keep_tail: bool
+    ) -> None:
+        """Take another state than the log leads to, in one atomic, synced write.
+
+        When this returns, `state_number()` names the new state, `base()` is its point, and the log begins
+        behind it; after a crash before that, all is as it was. The state itself is durable already.
+
+        Args:
+            hard_state: As for `append`. Its commit index is at least the point's.
+            point: The last entry in the new state; behind the present base.
+            state_number: Of the new state; higher than the present one.
+            keep_tail: Keep what is behind the point. Only if the log has the entry that the point names:
+                what follows it was acknowledged (Raft paper, section 7). Else the whole log is removed.
+
+        Raises:
+            StorageFailed: As for `append`.
+        """
+        ...
+
+    def state_number(self) -> int:
+        """Which `state/N` belongs to this log; 1 until another one is installed."""
         ...
 
     def hard_state(self) -> HardState:

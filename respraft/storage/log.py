@@ -27,7 +27,7 @@ from typing import NoReturn
 
 from rocksdict import Rdict, WriteBatch, WriteOptions
 
-from respraft.raft.message import Entry, Index, Term
+from respraft.raft.message import Entry, Index, SnapshotPoint, Term
 from respraft.raft.ready import HardState
 from respraft.storage import log_record
 from respraft.storage.directory import DataDirectory, make_directory, sync_directory
@@ -35,6 +35,7 @@ from respraft.storage.interface import LogStatus, LogStore, NodeIdentity, Storag
 from respraft.storage.log_check import check_log, is_new
 from respraft.storage.log_damage import refusal_of
 from respraft.storage.log_options import log_options
+from respraft.storage.log_reclaim import Reclaimer
 from respraft.storage.log_record import Found, Head, RecordDamaged
 from respraft.storage.mark import Mark
 
@@ -61,6 +62,7 @@ class RocksLog(LogStore):
         self._last_crc = last_crc  # Of the record at the head's last index. For the writing thread only.
         self._failure: str | None = None
         self._closed = False
+        self._reclaimer = Reclaimer(database)
         self._synced = WriteOptions()
         self._synced.sync = True
         self._fsync_count = 0
@@ -70,11 +72,14 @@ class RocksLog(LogStore):
 
     # Writing: the disk thread
 
-    def append(self, hard_state: HardState, entries: list[Entry]) -> None:
+    def append(self, hard_state: HardState, entries: list[Entry], *, first_index: Index = 0) -> None:
         self._check_usable()
         head = self._head
         after = log_record.next_head(head, hard_state, entries)
         batch = WriteBatch(raw_mode=True)
+        if first_index > head.first_index:
+            after = log_record.cut_head(after, self._point(first_index - 1))
+            batch.delete_range(log_record.entry_key(head.first_index), log_record.entry_key(first_index))
         crc, size = self._last_crc, 0
         if entries:
             if entries[0].index <= head.last_index:
@@ -90,11 +95,35 @@ class RocksLog(LogStore):
         self._last_crc = crc
         self._written_bytes += size
         self._head = after
+        if after.first_index != head.first_index:
+            self._reclaimer.reclaim(after)
+
+    def install(
+        self, hard_state: HardState, point: SnapshotPoint, state_number: int, *, keep_tail: bool
+    ) -> None:
+        self._check_usable()
+        head = self._head
+        after = log_record.installed_head(head, hard_state, point, state_number, keep_tail=keep_tail)
+        assert not keep_tail or self.term(point.index) == point.term, "the log has another entry there"
+        removed = point.index if keep_tail else head.last_index
+        batch = WriteBatch(raw_mode=True)
+        if removed >= head.first_index:
+            batch.delete_range(log_record.entry_key(head.first_index), log_record.entry_key(removed + 1))
+        batch.put(log_record.KEY_HEAD, log_record.encode_head(after))
+        self._write(batch)
+        if not keep_tail:
+            self._last_crc = 0
+        self._head = after
+        self._reclaimer.reclaim(after)
+
+    def _point(self, index: Index) -> SnapshotPoint:
+        entry = self.entries(index, index + 1, 0)[0]
+        return SnapshotPoint(index, entry.term, entry.time_ms)
 
     def _give_up_tail(self, index: Index) -> int:
         """Let readers no longer see what is being replaced; return the checksum to go on from."""
         head = self._head
-        crc, term = 0, 0
+        crc, term = 0, head.base_term
         if index > head.first_index:
             try:
                 record = self._database.get(log_record.entry_key(index - 1)) or b""
@@ -134,6 +163,7 @@ class RocksLog(LogStore):
             self._mark.sync()
         except OSError as error:
             self._fail(f"the mark of the log, {self._directory.mark}, cannot be synced: {error}", error)
+        self._reclaimer.reclaim(self._head)  # A crash may have come before it was done.
 
     # Reading: any thread
 
@@ -145,11 +175,21 @@ class RocksLog(LogStore):
         self._check_usable()
         return self._head.last_index
 
+    def base(self) -> SnapshotPoint:
+        self._check_usable()
+        return self._head.base()
+
+    def state_number(self) -> int:
+        self._check_usable()
+        return self._head.state_number
+
     def term(self, index: Index) -> Term:
         self._check_usable()
         head = self._head
         if index == head.last_index:
             return head.last_term
+        if index == head.first_index - 1:
+            return head.base_term
         return self.entries(index, index + 1, 0)[0].term
 
     def entries(self, low: Index, high: Index, bytes_max: int) -> list[Entry]:
@@ -205,6 +245,7 @@ class RocksLog(LogStore):
         if self._closed:
             return
         self._closed = True
+        self._reclaimer.close()
         # After a failed write RocksDB may complain once more. What is on disk is the next start's to see.
         with contextlib.suppress(Exception) if self._failure else contextlib.nullcontext():
             self._database.close()

@@ -12,7 +12,8 @@ What it can do to a node:
 * `lie(size)` takes away bytes that *were* synced. The mark finds that out.
 * `before_sync`, if set, is called before each sync. It may block (a slow disk) or raise OSError (a failed
   one).
-* A write in two halves, `begin_append` and `finish_append`, lets a simulator put time, or a crash, between.
+* A write in two halves, `begin_append` or `begin_install` and then `finish_append`, lets a simulator put
+  time, or a crash, between.
 """
 
 import struct
@@ -23,7 +24,7 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from respraft.raft.message import Entry, Index, Term
+from respraft.raft.message import Entry, Index, SnapshotPoint, Term
 from respraft.raft.ready import HardState
 from respraft.storage import log_record
 from respraft.storage.interface import (
@@ -47,6 +48,14 @@ class _Write(msgspec.Struct, array_like=True, frozen=True):
     identity: NodeIdentity | None  # Set in the write that a start makes.
     hard_state: HardState
     entries: list[Entry]
+    first_index: Index = 0  # Entries below it are cut off; 0: none.
+    install: "_Install | None" = None
+
+
+class _Install(msgspec.Struct, array_like=True, frozen=True):
+    point: SnapshotPoint
+    state_number: int
+    keep_tail: bool
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -94,7 +103,7 @@ class MemoryLog(LogStore):
         """Read the disk and start on it. Raises what `open_memory_log` raises."""
         self._disk = disk
         self._head = Head()
-        self._entries: list[Entry] = []  # All of them: the first has index 1.
+        self._entries: list[Entry] = []  # From the head's first index on.
         self._counter = 0
         self._failure: str | None = None
         self._pending: _Write | None = None
@@ -118,16 +127,26 @@ class MemoryLog(LogStore):
         self.finish_append()
         disk.user = self
 
-    def append(self, hard_state: HardState, entries: list[Entry]) -> None:
-        self.begin_append(hard_state, entries)
+    def append(self, hard_state: HardState, entries: list[Entry], *, first_index: Index = 0) -> None:
+        self.begin_append(hard_state, entries, first_index=first_index)
         self.finish_append()
 
-    def begin_append(self, hard_state: HardState, entries: list[Entry]) -> None:
+    def install(
+        self, hard_state: HardState, point: SnapshotPoint, state_number: int, *, keep_tail: bool
+    ) -> None:
+        self.begin_install(hard_state, point, state_number, keep_tail=keep_tail)
+        self.finish_append()
+
+    def begin_append(self, hard_state: HardState, entries: list[Entry], *, first_index: Index = 0) -> None:
         """Write without a sync: a crash now takes it, or a part of it."""
-        self._check_usable()
-        assert self._pending is None, "one write at a time"
-        log_record.next_head(self._head, hard_state, entries)
-        self._begin(_Write(self._counter + 1, None, hard_state, list(entries)))
+        self._begin(_Write(self._counter + 1, None, hard_state, list(entries), first_index))
+
+    def begin_install(
+        self, hard_state: HardState, point: SnapshotPoint, state_number: int, *, keep_tail: bool
+    ) -> None:
+        """The same for an install."""
+        install = _Install(point, state_number, keep_tail)
+        self._begin(_Write(self._counter + 1, None, hard_state, [], 0, install))
 
     def finish_append(self) -> None:
         """Sync what was begun. When this returns it is durable."""
@@ -156,14 +175,25 @@ class MemoryLog(LogStore):
         self._check_usable()
         return self._head.last_index
 
+    def base(self) -> SnapshotPoint:
+        self._check_usable()
+        return self._head.base()
+
+    def state_number(self) -> int:
+        self._check_usable()
+        return self._head.state_number
+
     def term(self, index: Index) -> Term:
+        self._check_usable()
+        if index == self._head.first_index - 1:
+            return self._head.base_term
         return self.entries(index, index + 1, 0)[0].term
 
     def entries(self, low: Index, high: Index, bytes_max: int) -> list[Entry]:
         self._check_usable()
         head = self._head
         assert head.first_index <= low < high <= head.last_index + 1, f"no entries {low} to {high - 1} here"
-        found = self._entries[low - 1 : high - 1]
+        found = self._entries[low - head.first_index : high - head.first_index]
         size = 0
         for count, entry in enumerate(found):
             size += len(entry.payload)
@@ -199,20 +229,43 @@ class MemoryLog(LogStore):
         self._failure = "the process has crashed"
 
     def _begin(self, write: _Write) -> None:
+        self._check_usable()
+        assert self._pending is None, "one write at a time"
+        self._head_after(write)
         body = _encode(write)
         self._disk.content += _FRAME.pack(len(body), zlib.crc32(body)) + body
         self._pending = write
 
     def _take(self, write: _Write) -> None:
         """Let readers see a durable write."""
-        after = log_record.next_head(self._head, write.hard_state, write.entries)
+        after, before = self._head_after(write), self._head
         if write.entries:
             kept = write.entries[0].index - 1
             self._head = self._head._replace(last_index=min(kept, self._head.last_index))
-            del self._entries[kept:]
+            del self._entries[kept + 1 - before.first_index :]
             self._entries += write.entries
+        if write.install is not None and not write.install.keep_tail:
+            self._entries.clear()
+        del self._entries[: after.first_index - before.first_index]
         self._counter = write.counter
         self._head = after
+
+    def _head_after(self, write: _Write) -> Head:
+        """What a write makes of the head. Asserts that it may be made."""
+        head, install = self._head, write.install
+        if install is not None:
+            point = install.point
+            assert not install.keep_tail or self.term(point.index) == point.term, (
+                "the log has another entry there"
+            )
+            return log_record.installed_head(
+                head, write.hard_state, point, install.state_number, keep_tail=install.keep_tail
+            )
+        after = log_record.next_head(head, write.hard_state, write.entries)
+        if write.first_index <= head.first_index:
+            return after
+        base = self.entries(write.first_index - 1, write.first_index, 0)[0]
+        return log_record.cut_head(after, SnapshotPoint(base.index, base.term, base.time_ms))
 
     def _replay(self) -> NodeIdentity | None:
         """Take every whole write; what is behind the last one was torn, and goes."""

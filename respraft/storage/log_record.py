@@ -2,7 +2,8 @@
 
     key                            value
     "e" | group u32 | index u64    crc32 u32 | crc32 of the record before u32 | MessagePack of the Entry
-    "h" | group u32                first and last index, last term, term, vote, commit, as u64 | crc32 u32
+    "h" | group u32                first and last index, last term, term, vote, commit, term and log time of
+                                   the entry before the first, number of the state, as u64 | crc32 u32
     "i"                            MessagePack of FORMAT and the NodeIdentity's fields | crc32 u32
     "w"                            write counter u64 | crc32 u32
 
@@ -15,8 +16,8 @@ Each record names its predecessor's checksum. Where a piece of the middle was lo
 indexes may still be contiguous and terms in order; the chain is not. The record at the first index has
 nobody to vouch for it: what it names was cut off, or was never there (0).
 
-Room that is left: a cut moves the head's first index; the name of the current state directory and the
-snapshot marker are keys of their own, in the same write.
+The head says where the log begins, so a cut and an installed snapshot are a new head and a deleted range of
+entries, in one write. Format 1 ended the head with the commit index: such a log was never cut.
 """
 
 import struct
@@ -26,12 +27,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from respraft.raft.message import Entry, Index, Term
+from respraft.raft.message import Entry, Index, SnapshotPoint, Term
 from respraft.raft.ready import HardState
 from respraft.storage.interface import NodeIdentity
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of everything above. A directory with a higher one was written by a newer respraft."""
+_FORMATS_READ: Final = (1, FORMAT)
 
 GROUP: Final = 0
 
@@ -42,7 +44,8 @@ _ENTRY_PREFIX: Final = b"e" + GROUP.to_bytes(4, "big")
 
 _LINK: Final = struct.Struct(">II")
 _CRC: Final = struct.Struct(">I")
-_HEAD: Final = struct.Struct(">6Q")
+_HEAD: Final = struct.Struct(">9Q")
+_HEAD_OF_FORMAT_1: Final = struct.Struct(">6Q")
 _COUNTER: Final = struct.Struct(">Q")
 
 _encode_entry: Final = msgspec.msgpack.Encoder().encode
@@ -71,6 +74,13 @@ class Head(NamedTuple):
     term: Term = 0
     vote: int = 0
     commit: Index = 0
+    base_term: Term = 0  # Of the entry before the first one; 0 if there never was one.
+    base_time_ms: int = 0
+    state_number: int = 1
+
+    def base(self) -> SnapshotPoint:
+        """The place before the first entry."""
+        return SnapshotPoint(self.first_index - 1, self.base_term, self.base_time_ms)
 
     def hard_state(self) -> HardState:
         """The part that belongs to the core."""
@@ -88,6 +98,11 @@ class Found(NamedTuple):
 def entry_key(index: Index) -> bytes:
     """The key of the entry at `index`."""
     return _ENTRY_PREFIX + index.to_bytes(8, "big")
+
+
+def index_of(key: bytes) -> Index | None:
+    """The index of an entry's key; None for another key."""
+    return int.from_bytes(key[len(_ENTRY_PREFIX) :], "big") if key.startswith(_ENTRY_PREFIX) else None
 
 
 def encode_entry(entry: Entry, previous_crc: int) -> tuple[bytes, int]:
@@ -124,7 +139,8 @@ def encode_head(head: Head) -> bytes:
 
 def decode_head(value: bytes) -> Head:
     """The head that `encode_head` wrote. Raises RecordDamaged."""
-    return Head(*_HEAD.unpack(_unseal(value, KEY_HEAD, _HEAD.size)))
+    body = _unseal(value, KEY_HEAD, (_HEAD.size, _HEAD_OF_FORMAT_1.size))
+    return Head(*(_HEAD if len(body) == _HEAD.size else _HEAD_OF_FORMAT_1).unpack(body))
 
 
 def encode_counter(counter: int) -> bytes:
@@ -134,7 +150,7 @@ def encode_counter(counter: int) -> bytes:
 
 def decode_counter(value: bytes) -> int:
     """The write counter. Raises RecordDamaged."""
-    counter: int = _COUNTER.unpack(_unseal(value, KEY_COUNTER, _COUNTER.size))[0]
+    counter: int = _COUNTER.unpack(_unseal(value, KEY_COUNTER, (_COUNTER.size,)))[0]
     return counter
 
 
@@ -150,15 +166,14 @@ def decode_identity(value: bytes) -> NodeIdentity:
         version, *fields = _decode_identity(body)
     except msgspec.DecodeError as error:
         raise UnknownFormat(f"its identity record has another shape than format {FORMAT}: {error}") from error
-    if version != FORMAT:
+    if version not in _FORMATS_READ:
         raise UnknownFormat(f"it has format {version}, and this respraft knows format {FORMAT}")
     return msgspec.convert(fields, NodeIdentity)
 
 
 def next_head(head: Head, hard_state: HardState, entries: list[Entry]) -> Head:
     """The head after an append. Asserts what the core must keep to: a breach here is never written."""
-    assert hard_state.term >= head.term, f"term goes back from {head.term} to {hard_state.term}"
-    assert hard_state.term > head.term or head.vote in (0, hard_state.vote), "a vote was taken back"
+    _assert_promises(head, hard_state)
     last_index, last_term = head.last_index, head.last_term
     if entries:
         expected = entries[0].index
@@ -170,7 +185,50 @@ def next_head(head: Head, hard_state: HardState, entries: list[Entry]) -> Head:
         last_index, last_term = entries[-1].index, entries[-1].term
     assert last_term <= hard_state.term, f"an entry of term {last_term} in term {hard_state.term}"
     assert hard_state.commit <= last_index, f"commit index {hard_state.commit} is past {last_index}"
-    return Head(head.first_index, last_index, last_term, hard_state.term, hard_state.vote, hard_state.commit)
+    return head._replace(
+        last_index=last_index,
+        last_term=last_term,
+        term=hard_state.term,
+        vote=hard_state.vote,
+        commit=hard_state.commit,
+    )
+
+
+def cut_head(head: Head, base: SnapshotPoint) -> Head:
+    """The head after everything up to `base` was cut off."""
+    assert head.first_index <= base.index <= head.last_index, f"entry {base.index} is not in the log"
+    assert base.index <= head.commit, f"entry {base.index} may yet be replaced, and cannot be cut off"
+    return head._replace(first_index=base.index + 1, base_term=base.term, base_time_ms=base.time_ms)
+
+
+def installed_head(
+    head: Head, hard_state: HardState, point: SnapshotPoint, state_number: int, *, keep_tail: bool
+) -> Head:
+    """The head after an install. Asserts what the core must keep to, as `next_head` does."""
+    _assert_promises(head, hard_state)
+    assert state_number > head.state_number, f"state {state_number} is no newer than {head.state_number}"
+    assert point.index >= head.first_index, f"a state as of {point.index}, from before {head.first_index}"
+    assert point.term <= hard_state.term, f"a state of term {point.term} in term {hard_state.term}"
+    last_index, last_term = (head.last_index, head.last_term) if keep_tail else (point.index, point.term)
+    assert point.index <= hard_state.commit <= last_index, (
+        f"commit index {hard_state.commit} in a log that reaches from {point.index} to {last_index}"
+    )
+    return Head(
+        first_index=point.index + 1,
+        last_index=last_index,
+        last_term=last_term,
+        term=hard_state.term,
+        vote=hard_state.vote,
+        commit=hard_state.commit,
+        base_term=point.term,
+        base_time_ms=point.time_ms,
+        state_number=state_number,
+    )
+
+
+def _assert_promises(head: Head, hard_state: HardState) -> None:
+    assert hard_state.term >= head.term, f"term goes back from {head.term} to {hard_state.term}"
+    assert hard_state.term > head.term or head.vote in (0, hard_state.vote), "a vote was taken back"
 
 
 def check_entries(head: Head, records: Iterable[bytes]) -> int:
@@ -184,7 +242,7 @@ def check_entries(head: Head, records: Iterable[bytes]) -> int:
     Raises:
         RecordDamaged: A record is wrong, is missing, or does not follow the one before it.
     """
-    first, index, term, crc = head.first_index, head.first_index, 0, 0
+    first, index, term, crc = head.first_index, head.first_index, head.base_term, 0
     last = head.last_index
     for record in records:
         if index > last:
@@ -205,10 +263,12 @@ def check_entries(head: Head, records: Iterable[bytes]) -> int:
 
 def _check_head(head: Head, last_term: Term) -> None:
     """The head against itself and the last entry found."""
-    if last_term != head.last_term or last_term > head.term or head.commit > head.last_index:
+    sound = head.first_index - 1 <= head.commit <= head.last_index
+    if not sound or last_term != head.last_term or last_term > head.term:
         raise RecordDamaged(
             f"the last entry, {head.last_index} of term {last_term}, does not fit what is noted about it: "
-            f"last term {head.last_term}, current term {head.term}, commit index {head.commit}",
+            f"first entry {head.first_index}, last term {head.last_term}, current term {head.term}, commit "
+            f"index {head.commit}",
             key=KEY_HEAD,
         )
 
@@ -217,10 +277,10 @@ def _seal(body: bytes) -> bytes:
     return body + _CRC.pack(zlib.crc32(body))
 
 
-def _unseal(value: bytes, key: bytes, size: int | None = None) -> bytes:
+def _unseal(value: bytes, key: bytes, sizes: tuple[int, ...] = ()) -> bytes:
     body = value[: -_CRC.size]
     if len(value) < _CRC.size or _CRC.unpack_from(value, len(body))[0] != zlib.crc32(body):
         raise RecordDamaged(f"the checksum of record {key.decode('latin-1')[0]!r} is wrong", key=key)
-    if size is not None and len(body) != size:
+    if sizes and len(body) not in sizes:
         raise RecordDamaged(f"record {key.decode('latin-1')[0]!r} has the wrong length", key=key)
     return body

@@ -21,6 +21,7 @@ from respraft.raft.message import (
     Message,
     NodeId,
     ReadIndexResponse,
+    SnapshotPoint,
     Term,
 )
 from respraft.raft.node import RaftNode
@@ -68,6 +69,9 @@ class Disk:
 
     def last_index(self) -> Index:
         return len(self.log)
+
+    def base(self) -> SnapshotPoint:
+        return SnapshotPoint()
 
     def term(self, index: Index) -> Term:
         return self.log[index - 1].term
