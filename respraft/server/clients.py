@@ -22,7 +22,7 @@ from itertools import chain
 from typing import Final, Protocol, cast
 
 from respraft.commands.spec import Kind
-from respraft.commands.table import check
+from respraft.commands.table import CommandTable
 from respraft.config import ClientConfig
 from respraft.replica.batch import Answer, Refusal
 from respraft.replica.machine import Command
@@ -49,6 +49,7 @@ class Owner(Protocol):
     """What a connection needs of the server."""
 
     client_config: ClientConfig
+    table: CommandTable
 
     @property
     def now_ms(self) -> float: ...
@@ -298,6 +299,7 @@ class ClientConnection(asyncio.Protocol):
             and, when the group is empty, the row or the refusal of the LOCAL command that stands there.
         """
         queue = self._queue
+        check = self._owner.table.check
         writes: list[Command] = []
         reads: list[tuple[int, Command]] = []
         # CLIENT REPLY SKIP is about the next command alone.

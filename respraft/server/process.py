@@ -17,7 +17,7 @@ import uvloop
 
 from respraft import __version__, metrics
 from respraft.commands.machine import KeyspaceMachine
-from respraft.commands.table import lookup
+from respraft.commands.table import KEYSPACE
 from respraft.config import Config
 from respraft.node.death import EXIT_STORAGE_FAILED, storage_advice
 from respraft.node.node import Node
@@ -25,6 +25,7 @@ from respraft.server.http import HttpServer
 from respraft.server.server import Server
 from respraft.server.status import Figures, readiness
 from respraft.storage.interface import StartRefused, StorageFailed
+from respraft.storage.state_interface import StateStore
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -49,7 +50,7 @@ def serve(config: Config) -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         with (
-            contextlib.closing(Node(config, lambda store: KeyspaceMachine(store, lookup=lookup))) as node,
+            contextlib.closing(Node(config, _keyspace)) as node,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
             return runner.run(_run(config, node))
@@ -62,6 +63,10 @@ def serve(config: Config) -> int:
     except OSError as error:
         _log.critical("%s", error)
         return EXIT_FAILED
+
+
+def _keyspace(store: StateStore) -> KeyspaceMachine:
+    return KeyspaceMachine(store, lookup=KEYSPACE.lookup)
 
 
 async def _run(config: Config, node: Node[KeyspaceMachine]) -> int:
@@ -90,7 +95,7 @@ async def _start(config: Config, node: Node[KeyspaceMachine], undo: contextlib.A
     """Take all addresses before anything is begun, so that a taken one leaves no traces."""
     with _naming("peer.listen", config.peer.listen):
         await node.listen()
-    server = Server(node, sizes=node.machine.sizes)
+    server = Server(node, table=KEYSPACE, sizes=node.machine.sizes)
     with _naming("client.listen", config.client.listen):
         await server.listen(config.client.listen)
     http = HttpServer(

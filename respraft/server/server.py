@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from respraft.commands.table import CommandTable
 from respraft.config import parse_address
 from respraft.node.node import Node
 from respraft.replica.batch import Refusal
@@ -42,14 +43,18 @@ _log: Final = logging.getLogger("respraft.server")
 class Server:
     """The clients of one node."""
 
-    def __init__(self, node: Node[Any], *, sizes: Callable[[], Mapping[int, tuple[int, int]]]) -> None:
+    def __init__(
+        self, node: Node[Any], *, table: CommandTable, sizes: Callable[[], Mapping[int, tuple[int, int]]]
+    ) -> None:
         """Serve clients from `node`, which has taken its peer port already.
 
         Args:
             node: Gets the commands of the clients; started by the caller, before or behind `listen`.
+            table: What clients may say. Its rows that are not LOCAL are the machine's to carry out.
             sizes: Of each database that is not empty, how many keys it has and how many have a deadline.
         """
         self.node = node
+        self.table = table
         self.node_config = node.config
         self.client_config = node.config.client
         self.replica = node.replica

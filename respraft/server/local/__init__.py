@@ -10,7 +10,6 @@ documentation are rows of the command table like everybody's.
 from collections.abc import Callable
 from typing import Final
 
-from respraft.commands.table import check
 from respraft.resp.errors import ReplyError
 from respraft.resp.replies import Reply
 from respraft.server.local import client as client_commands
@@ -35,7 +34,7 @@ def execute(server: ServerView, client: ClientView, args: list[bytes]) -> Reply 
 
     The reply is to be encoded in `client.protocol` as it is afterwards.
     """
-    spec = check(args)
+    spec = server.table.check(args)
     if isinstance(spec, ReplyError):
         return spec
     try:

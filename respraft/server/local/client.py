@@ -4,7 +4,6 @@ from collections.abc import Callable, Container
 from typing import Final
 
 from respraft.commands.numbers import INT64_MAX, parse_int64_within
-from respraft.commands.table import lookup
 from respraft.resp.errors import ReplyError, syntax_error
 from respraft.resp.replies import OK, Reply, Verbatim
 from respraft.server.local.help import help_reply
@@ -107,7 +106,7 @@ def list_(server: ServerView, client: ClientView, args: list[bytes]) -> Reply:
     return Verbatim(
         "txt",
         b"".join(
-            _line(server, each, "client|list" if each is client else _command_name(each))
+            _line(server, each, "client|list" if each is client else _command_name(server, each))
             for each in server.clients()
             if matches(each)
         ),
@@ -274,9 +273,9 @@ def _line(server: ServerView, client: ClientView, command: str) -> bytes:
     return (" ".join(f"{name}={value}" for name, value in fields.items()) + "\n").encode()
 
 
-def _command_name(client: ClientView) -> str:
+def _command_name(server: ServerView, client: ClientView) -> str:
     # Looked up, since what the client sent could hold anything, a line end for instance.
-    spec = lookup(client.last_command)
+    spec = server.table.lookup(client.last_command)
     return "NULL" if spec is None else spec.full_name
 
 

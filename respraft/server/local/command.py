@@ -6,7 +6,7 @@ from typing import Final
 from respraft.commands.documentation import command_docs, command_info
 from respraft.commands.glob import compile_glob
 from respraft.commands.spec import CommandSpec, keys_of
-from respraft.commands.table import COMMANDS, lookup, named
+from respraft.commands.table import CommandTable
 from respraft.resp.errors import ReplyError, syntax_error
 from respraft.resp.replies import Reply
 from respraft.server.local.help import help_reply
@@ -32,40 +32,42 @@ _HELP: Final = (
 )
 
 
-def command(_server: ServerView, _client: ClientView, _args: list[bytes]) -> Reply:
+def command(server: ServerView, _client: ClientView, _args: list[bytes]) -> Reply:
     """COMMAND."""
-    return [command_info(spec) for spec in COMMANDS]
+    return [command_info(spec) for spec in server.table.commands]
 
 
-def count(_server: ServerView, _client: ClientView, _args: list[bytes]) -> Reply:
+def count(server: ServerView, _client: ClientView, _args: list[bytes]) -> Reply:
     """COMMAND COUNT."""
-    return len(COMMANDS)
+    return len(server.table.commands)
 
 
-def info(_server: ServerView, _client: ClientView, args: list[bytes]) -> Reply:
+def info(server: ServerView, _client: ClientView, args: list[bytes]) -> Reply:
     """COMMAND INFO [command-name ...]. Nil for each unknown one."""
     if len(args) == 2:
-        return [command_info(spec) for spec in COMMANDS]
-    specs = [named(name) for name in args[2:]]
+        return [command_info(spec) for spec in server.table.commands]
+    specs = [server.table.named(name) for name in args[2:]]
     return [None if spec is None else command_info(spec) for spec in specs]
 
 
-def docs(_server: ServerView, _client: ClientView, args: list[bytes]) -> Reply:
+def docs(server: ServerView, _client: ClientView, args: list[bytes]) -> Reply:
     """COMMAND DOCS [command-name ...]. Unknown ones are left out."""
-    specs = COMMANDS if len(args) == 2 else [spec for name in args[2:] if (spec := named(name)) is not None]
+    table = server.table
+    named = (table.named(name) for name in args[2:])
+    specs = table.commands if len(args) == 2 else [spec for spec in named if spec is not None]
     return {spec.full_name.encode("ascii"): command_docs(spec) for spec in specs}
 
 
-def list_(_server: ServerView, _client: ClientView, args: list[bytes]) -> Reply:
+def list_(server: ServerView, _client: ClientView, args: list[bytes]) -> Reply:
     """COMMAND LIST [FILTERBY MODULE module-name | ACLCAT category | PATTERN pattern]."""
     matches = _filter(args)
-    return [spec.full_name.encode("ascii") for spec in _with_subcommands() if matches(spec)]
+    return [spec.full_name.encode("ascii") for spec in _with_subcommands(server.table) if matches(spec)]
 
 
-def getkeys(_server: ServerView, _client: ClientView, args: list[bytes]) -> Reply:
+def getkeys(server: ServerView, _client: ClientView, args: list[bytes]) -> Reply:
     """COMMAND GETKEYS command [argument ...]."""
     words = args[2:]
-    spec = lookup(words[0])
+    spec = server.table.lookup(words[0])
     if spec is None:
         raise ReplyError("ERR", "Invalid command specified")
     if not spec.keys.step:
@@ -80,8 +82,8 @@ def help_(_server: ServerView, _client: ClientView, _args: list[bytes]) -> Reply
     return help_reply("COMMAND", _HELP)
 
 
-def _with_subcommands() -> Iterator[CommandSpec]:
-    for spec in COMMANDS:
+def _with_subcommands(table: CommandTable) -> Iterator[CommandSpec]:
+    for spec in table.commands:
         yield spec
         yield from spec.subcommands
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
+from respraft.commands.table import CommandTable
 from respraft.config import Config
 from respraft.raft.message import Index, NodeId, Term
 from respraft.raft.ready import Role
@@ -215,6 +216,11 @@ class Counters:
 
 class ServerView(Protocol):
     """The node, as its commands see it."""
+
+    @property
+    def table(self) -> CommandTable:
+        """The commands that it understands."""
+        ...
 
     @property
     def node_config(self) -> Config:

@@ -6,7 +6,7 @@ import shlex
 from respraft.commands.machine import KeyspaceMachine
 from respraft.commands.record import NO_DEADLINE, count_key, encode_counts, encode_record, record_key
 from respraft.commands.spec import Kind
-from respraft.commands.table import check, lookup
+from respraft.commands.table import KEYSPACE, lookup
 from respraft.resp.errors import ReplyError
 from respraft.resp.replies import Reply
 from respraft.storage.state_memory import MemoryStateStore
@@ -33,7 +33,7 @@ class Keyspace:
 
     def run(self, args: list[bytes], database: int = 0) -> Reply:
         """Run a command as a server would: refuse it, apply it, or read; LOCAL ones are not for here."""
-        spec = check(args)
+        spec = KEYSPACE.check(args)
         if isinstance(spec, ReplyError):
             return spec
         assert spec.kind is not Kind.LOCAL

@@ -7,7 +7,7 @@ import pytest
 
 from respraft.commands.documentation import command_docs, command_info, syntax
 from respraft.commands.spec import ACL_CATEGORIES, LOCAL, NO_KEYS, READ, WRITE, CommandSpec, keys_of
-from respraft.commands.table import COMMANDS, TABLE, check, lookup, named
+from respraft.commands.table import COMMANDS, KEYSPACE, lookup
 from respraft.resp.errors import ReplyError
 from respraft.resp.replies import RESP2, RESP3, encode
 
@@ -15,7 +15,7 @@ ROWS = [row for spec in COMMANDS for row in (spec, *spec.subcommands)]
 
 
 def row(name: str) -> CommandSpec:
-    spec = named(name.encode())
+    spec = KEYSPACE.named(name.encode())
     assert spec is not None
     return spec
 
@@ -37,12 +37,12 @@ def test_a_row_agrees_with_itself(spec: CommandSpec) -> None:
 
 def test_names_are_given_once() -> None:
     assert len({spec.name for spec in ROWS}) == len(ROWS)
-    assert len(TABLE) == 2 * len(COMMANDS)
+    assert len(KEYSPACE.by_name) == 2 * len(COMMANDS)
 
 
 @pytest.mark.parametrize("name", [b"GET", b"get", b"Get", b"gEt"])
 def test_any_case_is_looked_up(name: bytes) -> None:
-    assert lookup(name) is TABLE[b"GET"]
+    assert lookup(name) is KEYSPACE.by_name[b"GET"]
 
 
 @pytest.mark.parametrize("name", [b"", b"GETX", b"client|kill", b"\xff"])
@@ -52,10 +52,10 @@ def test_what_is_no_command_is_not_found(name: bytes) -> None:
 
 @pytest.mark.parametrize("name", [b"client|kill", b"CLIENT|KILL", b"Client|Kill"])
 def test_subcommands_have_full_names(name: bytes) -> None:
-    spec = named(name)
+    spec = KEYSPACE.named(name)
     assert spec is not None
     assert spec.name == b"CLIENT|KILL"
-    assert named(b"client|nosuch") is None
+    assert KEYSPACE.named(b"client|nosuch") is None
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_subcommands_have_full_names(name: bytes) -> None:
     ],
 )
 def test_check_returns_the_row(words: str, name: bytes) -> None:
-    spec = check(words.encode().split())
+    spec = KEYSPACE.check(words.encode().split())
     assert isinstance(spec, CommandSpec)
     assert spec.name == name
 
@@ -95,7 +95,7 @@ def test_check_returns_the_row(words: str, name: bytes) -> None:
     ],
 )
 def test_check_refuses(words: str, text: str) -> None:
-    assert check(words.encode().split()) == ReplyError("ERR", text)
+    assert KEYSPACE.check(words.encode().split()) == ReplyError("ERR", text)
 
 
 @pytest.mark.parametrize(

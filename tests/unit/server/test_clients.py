@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from respraft.commands.table import KEYSPACE
 from respraft.config import ClientConfig
 from respraft.replica.batch import Answer, Refusal
 from respraft.replica.machine import Command
@@ -64,6 +65,7 @@ class FakeOwner:
     client_config = ClientConfig(
         listen="127.0.0.1:7001", bulk_bytes_max=1 << 20, query_buffer_bytes_max=2 << 20
     )
+    table = KEYSPACE
     now_ms = 5.0
 
     def __init__(self) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from respraft.commands.table import KEYSPACE, CommandTable
 from respraft.config import ClientConfig, ClusterConfig, Config, HttpConfig, NodeConfig, PeerConfig
 from respraft.raft.ready import Role
 from respraft.resp.replies import RESP2, Reply, encode
@@ -95,6 +96,7 @@ class FakeClient:
 class FakeServer:
     """One node with the clients 1, 2 and 3. Commands come from client 1 unless a test says otherwise."""
 
+    table: CommandTable = KEYSPACE
     node_config: Config = CONFIG
     run_id: str = "0123456789" * 4
     uptime_s: float = 100_000.5
