@@ -40,10 +40,8 @@ from respraft.replica.machine import Command, Machine
 from respraft.replica.status import ReplicaMessage
 from respraft.storage.log import open_log
 from respraft.storage.state import RocksStateStore
+from respraft.storage.state_directory import StateDirectories
 from respraft.storage.state_interface import StateStore
-
-STATE_NUMBER: Final = 1
-"""Which `state/N` is the current one. A snapshot that is installed will get the next number."""
 
 WATCH_S: Final = 0.2
 """How often samples are taken away, and changes are looked for."""
@@ -100,10 +98,12 @@ class Node(Generic[M]):
         with contextlib.ExitStack() as opened:
             self.log_store = open_log(config.node.data_dir, config.node.id, config.cluster.id)
             opened.callback(self.log_store.close)
-            self._store = self._open_state(STATE_NUMBER)
+            self._states = StateDirectories(config.node.data_dir)
+            self._store = self._open_state(self.log_store.state_number())
             opened.callback(self._store.close)
             self.machine = machine(self._store)
             self.replica = bring_up(config, self.log_store, self.machine)
+            self._states.clean(self.log_store.state_number())
             self._opened = opened.pop_all()
 
     # -- Life ----------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ class Node(Generic[M]):
 
     def _open_state(self, number: int) -> RocksStateStore:
         return RocksStateStore(
-            self.config.node.data_dir / "state" / str(number),
+            self._states.path(number),
             write_buffer_bytes=self.config.storage.state_write_buffer_bytes,
             block_cache_bytes=self.config.storage.block_cache_bytes,
         )

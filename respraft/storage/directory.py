@@ -4,7 +4,8 @@
         lock          held (flock) while the node runs; its content is of no account
         log.mark      the mark of the log (`mark.py`)
         raft/         the Raft log (`log.py`)
-        state/N/      the keyspace; a snapshot that is installed gets the next number
+        state/N/      the keyspace (`state_directory.py`)
+        checkpoint/N/ pictures of it that are being sent to other nodes
 
 Names of directories that must survive power loss are synced where they are made: RocksDB syncs the inside of
 its own directory, not the entry that names it.
@@ -43,15 +44,6 @@ class DataDirectory:
                 f"data directory {self.path} is in use by another process; `fuser {self.path / 'lock'}` "
                 f"names it. One directory belongs to one node: stop that process, or correct node.data_dir"
             ) from error
-
-    def state(self, number: int) -> Path:
-        """Where the keyspace of that number is. Its RocksDB makes the last step of the path."""
-        parent = self.path / "state"
-        try:
-            make_directory(parent)
-        except OSError as error:
-            raise StorageFailed(f"data directory {parent}: {error.strerror}") from error
-        return parent / str(number)
 
     def close(self) -> None:
         """Let other processes have it."""

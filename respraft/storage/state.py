@@ -21,6 +21,7 @@ from typing import Any, Final, cast
 from rocksdict import (
     BlockBasedOptions,
     Cache,
+    Checkpoint,
     DBCompressionType,
     Options,
     Rdict,
@@ -119,6 +120,14 @@ class RocksStateStore(StateStore):
             self._database.flush(wait=True)
         except Exception as error:
             raise StorageFailed(f"state database: flush: {error}") from error
+
+    def checkpoint(self, path: Path) -> None:
+        # It would flush by itself, but with the interpreter locked; so there is next to nothing left to do.
+        self.flush()
+        try:
+            Checkpoint(self._database).create_checkpoint(str(path))
+        except Exception as error:
+            raise OSError(f"checkpoint {path}: {error}") from error
 
     def close(self) -> None:
         self.flush()

@@ -6,11 +6,12 @@ those before it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 
 class StateStore(Protocol):
-    """Home of the keyspace. One owner, one thread, save for `flush`.
+    """Home of the keyspace. One owner, one thread, save for `flush` and `checkpoint`.
 
     Implementations name this class as a base, so that a missing method is a type error where it is missing.
     Every method raises StorageFailed when the disk or the database gave out: the process must stop.
@@ -43,6 +44,17 @@ class StateStore(Protocol):
 
     def flush(self) -> None:
         """Make every write that had returned when this was called survive a crash. Any thread may call."""
+        ...
+
+    def checkpoint(self, path: Path) -> None:
+        """Flush, and put a picture of the state into the new directory `path`, which opens like a state.
+
+        It is as of some moment during the call and takes next to no space, being links to files that never
+        change. Any thread may call, but not beside `close`.
+
+        Raises:
+            OSError: The directory cannot be made. The state has taken no harm.
+        """
         ...
 
     def close(self) -> None:

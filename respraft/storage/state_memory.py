@@ -6,6 +6,9 @@ that came next: RocksDB flushes by itself whenever a memtable is full, always be
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
 
 from respraft.storage.state_interface import StateStore
 
@@ -18,6 +21,15 @@ class MemoryStateStore(StateStore):
         self._order: list[bytes] | None = None  # Sorted keys; None when they have to be sorted anew.
         self._disk: dict[bytes, bytes] = {}
         self._unflushed: list[tuple[dict[bytes, bytes | None], list[tuple[bytes, bytes]]]] = []
+        self.checkpoints: dict[Path, bytes] = {}  # What `loaded` makes a store of.
+
+    @classmethod
+    def loaded(cls, checkpoint: bytes) -> "MemoryStateStore":
+        """A store that holds what a checkpoint holds, all of it flushed."""
+        store = cls()
+        store._disk = msgspec.msgpack.decode(checkpoint, type=dict[bytes, bytes])
+        store._map = dict(store._disk)
+        return store
 
     def get(self, key: bytes) -> bytes | None:
         return self._map.get(key)
@@ -41,6 +53,12 @@ class MemoryStateStore(StateStore):
         for puts, cleared in self._unflushed:
             _change(self._disk, puts, cleared)
         self._unflushed.clear()
+
+    def checkpoint(self, path: Path) -> None:
+        if path in self.checkpoints:
+            raise OSError(f"checkpoint {path} exists")
+        self.flush()
+        self.checkpoints[path] = msgspec.msgpack.encode(dict(sorted(self._disk.items())))
 
     def close(self) -> None:
         self.flush()

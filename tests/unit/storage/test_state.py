@@ -242,3 +242,43 @@ def test_whatever_rocksdb_raises_is_a_storage_failure(
     store.close()
     with pytest.raises(StorageFailed, match="state database"):
         use(store)
+
+
+def test_a_checkpoint_is_a_picture_of_its_moment(disk: Disk, tmp_path: Path) -> None:
+    disk.store.write({b"a": b"1", b"b": b"1"})
+    disk.store.checkpoint(tmp_path / "picture")
+    disk.store.write({b"a": b"2", b"b": None})
+    disk.store.flush()
+    picture = opened(disk.store, tmp_path / "picture")
+    assert everything(picture) == {b"a": b"1", b"b": b"1"}
+    picture.write({b"a": b"3"})
+    picture.flush()
+    assert everything(disk.store) == {b"a": b"2"}, "the two have no more to do with each other"
+    picture.close()
+
+
+def test_a_checkpoint_outlives_the_store(disk: Disk, tmp_path: Path) -> None:
+    rng = random.Random(0)
+    puts = {b"%05d" % number: rng.randbytes(300) for number in range(10_000)}
+    disk.store.write(puts)
+    disk.store.checkpoint(tmp_path / "picture")
+    disk.store.write(dict.fromkeys(puts))
+    disk.reopen()
+    picture = opened(disk.store, tmp_path / "picture")
+    assert everything(picture) == puts
+    picture.close()
+
+
+def test_a_checkpoint_where_there_is_something_harms_nothing(disk: Disk, tmp_path: Path) -> None:
+    disk.store.write({b"a": b"1"})
+    disk.store.checkpoint(tmp_path / "picture")
+    with pytest.raises(OSError, match="picture"):
+        disk.store.checkpoint(tmp_path / "picture")
+    assert everything(disk.crash()) == {b"a": b"1"}, "what a checkpoint holds is flushed in the store, too"
+
+
+def opened(store: StateStore, path: Path) -> StateStore:
+    """The checkpoint that a store has made."""
+    if isinstance(store, MemoryStateStore):
+        return MemoryStateStore.loaded(store.checkpoints[path])
+    return RocksStateStore(path, write_buffer_bytes=1 << 20, block_cache_bytes=1 << 20)
