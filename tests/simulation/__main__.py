@@ -10,9 +10,13 @@ from itertools import repeat
 from pathlib import Path
 from typing import Final
 
-from tests.simulation.simulation import TICKS, Result, Simulation
+from tests.simulation.mutations import MUTATIONS
+from tests.simulation.simulation import TICKS, Result, Simulation, run_seed
 
 PROGRESS_S: Final = 0.5
+EVENTS_OF_A_FAILURE: Final = 40
+"""Of each of the first few that fail among many; the command that is printed with it shows all."""
+FAILURES_SHOWN: Final = 3
 
 
 def main() -> int:
@@ -24,7 +28,10 @@ def main() -> int:
     parser.add_argument("--ticks", type=int, default=TICKS, help="of 10 ms, for which faults last")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--events", type=int, help="how many of the last events to print; 0: all")
+    parser.add_argument("--mutations", action="store_true", help="in how many seeds is each one found?")
     arguments = parser.parse_args()
+    if arguments.mutations:
+        return _table(arguments.seeds, arguments.ticks, arguments.jobs)
     if arguments.seed is not None:
         return _one(arguments.seed, arguments.ticks, arguments.events)
     seeds = range(arguments.first, arguments.first + arguments.seeds)
@@ -36,7 +43,7 @@ def main() -> int:
 
 
 def _run(seed: int, ticks: int) -> Result:
-    return Simulation(seed, ticks=ticks).run()
+    return run_seed(seed, ticks=ticks)
 
 
 def _one(seed: int, ticks: int, events: int | None) -> int:
@@ -57,7 +64,9 @@ def _many(results: Iterable[Result], count: int, ticks: int) -> int:
     start_s = said_s = time.monotonic()
     for done, result in enumerate(results, start=1):
         if not result.passed:
-            print(f"\r{'':60}\r", end="", file=sys.stderr)
+            print(f"\r{'':60}\r", end="", file=sys.stderr, flush=True)
+            if failed + undecided < FAILURES_SHOWN:
+                print(*result.last_events[-EVENTS_OF_A_FAILURE:], sep="\n")
             worst = max(worst, _say_verdict(result, ticks))
             failed += bool(result.failure)
             undecided += not result.failure
@@ -74,6 +83,22 @@ def _many(results: Iterable[Result], count: int, ticks: int) -> int:
         f"{commands} commands, {entries} entries, {lives} lives"
     )
     return worst
+
+
+def _found(place: int, seeds: int, ticks: int) -> list[int]:
+    return [result.seed for result in MUTATIONS[place].found(range(seeds), ticks=ticks)]
+
+
+def _table(seeds: int, ticks: int, jobs: int) -> int:
+    """Print a table of all mutations; return 1 if one is not found at all."""
+    missed = 0
+    print(f"| what is broken | found in, of {seeds} seeds | first by seed |\n|---|---|---|")
+    with ProcessPoolExecutor(jobs) as pool:
+        found = pool.map(_found, range(len(MUTATIONS)), repeat(seeds), repeat(ticks))
+        for mutation, failed in zip(MUTATIONS, found, strict=True):
+            missed += not failed
+            print(f"| {mutation.breaks} | {len(failed)} | {failed[0] if failed else 'none'} |", flush=True)
+    return int(missed > 0)
 
 
 def _say_verdict(result: Result, ticks: int) -> int:

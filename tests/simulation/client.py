@@ -206,7 +206,11 @@ class Client:
             (
                 (b"SET", key, value),
                 (b"SET", key, value, b"NX"),
+                (b"SET", key, value, b"XX"),
+                (b"SET", key, value, b"GET"),
+                (b"SETNX", key, value),
                 (b"GETSET", key, value),
+                (b"GETDEL", key),
                 (b"APPEND", key, value),
                 (b"DEL", key, value),  # No key has a value's name, so this removes one key at most.
             )

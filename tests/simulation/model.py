@@ -38,7 +38,13 @@ def _run(state: KeyState, command: tuple[bytes, ...]) -> tuple[KeyState, Reply]:
             return KeyState(new, True), b"OK"
         case (b"SET", _, new, b"NX"):
             return (KeyState(new, False), b"OK") if value is None else (state, None)
-        case (b"GETSET", _, new):
+        case (b"SET", _, new, b"XX"):
+            return (state, None) if value is None else (KeyState(new, False), b"OK")
+        case (b"SETNX", _, new):
+            return (KeyState(new, False), 1) if value is None else (state, 0)
+        case (b"GETDEL", _):
+            return MISSING, value
+        case (b"GETSET", _, new) | (b"SET", _, new, b"GET"):
             return KeyState(new, False), value
         case (b"APPEND", _, new):
             longer = (value or b"") + new

@@ -4,7 +4,7 @@ A mutation replaces one function of production code while it is active.
 What it breaks is a sentence; `seeds` is within how many seeds it has to be found, with room to spare.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -28,7 +28,7 @@ from respraft.replica.replica import Replica
 from respraft.replica.session import SessionTable
 from respraft.replica.status import Output
 from respraft.storage.log_memory import MemoryLog
-from tests.simulation.simulation import Result, Simulation
+from tests.simulation.simulation import Result, run_seed
 
 Replacement = tuple[Any, Any, Any]
 """A module or a class, the name of something in it, and what takes its place; or a dict, a key, a value."""
@@ -58,12 +58,15 @@ class Mutation:
 
     def hunt(self, *, first: int = 0, ticks: int) -> Result | None:
         """Run seeds until one fails; None if none does."""
+        return next(self.found(range(first, first + self.seeds), ticks=ticks), None)
+
+    def found(self, seeds: Iterable[int], *, ticks: int) -> Iterator[Result]:
+        """Run these seeds, and yield those that fail."""
         with self.active():
-            for seed in range(first, first + self.seeds):
-                result = Simulation(seed, ticks=ticks, weather=self.weather).run()
+            for seed in seeds:
+                result = run_seed(seed, ticks=ticks, weather=self.weather)
                 if result.failure:
-                    return result
-        return None
+                    yield result
 
 
 def _replace(owner: Any, name: Any, value: Any) -> Any:

@@ -7,6 +7,7 @@ Everything random comes from generators that are seeded with the seed; nothing i
 integers, and no wall clock is read. So the trace of a run is a function of seed, ticks and code.
 """
 
+import gc
 import random
 import traceback
 from collections.abc import Callable, Mapping
@@ -66,6 +67,16 @@ class Result:
         return not self.failure and not self.undecided
 
 
+def run_seed(seed: int, *, ticks: int = TICKS, weather: Mapping[str, Any] | None = None) -> Result:
+    """Run one seed of many. Garbage is collected once and not on the way: a tenth of the time."""
+    gc.disable()
+    try:
+        return Simulation(seed, ticks=ticks, weather=weather).run()
+    finally:
+        gc.enable()
+        gc.collect()
+
+
 class Simulation:
     """One seed's run. Implements `node.Surroundings` and `client.History`."""
 
@@ -107,6 +118,7 @@ class Simulation:
         self.promises_kept = checkers.PromisesKept()
         self.log_time = checkers.LogTime(self.faults.drift)
         self.exactly_once = checkers.ExactlyOnce()
+        self.nothing_lost = checkers.NothingLost(self.exactly_once.applied)
         self.linearizability = checkers.Linearizability()
         self.liveness = checkers.Liveness()
 
@@ -229,6 +241,7 @@ class Simulation:
 
     def ended(self, group: Group) -> None:
         """A client knows as much of its group as it ever will."""
+        self.nothing_lost.ended(group)
         self.exactly_once.ended(group)
         self.linearizability.ended(group)
         self._commands += sum(each.returned is not None for each in group.operations)

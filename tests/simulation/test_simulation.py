@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from tests.simulation.simulation import Simulation
+from tests.simulation.simulation import Simulation, run_seed
 
 SEEDS: Final = range(60)
 BLOCKS: Final = 4
@@ -25,7 +25,7 @@ SEEDS_THAT_FAILED: Final = (
 def test_seeds(block: int) -> None:
     commands = entries = lives = 0
     for seed in SEEDS[block::BLOCKS]:
-        result = Simulation(seed).run()
+        result = run_seed(seed)
         assert result.passed, (
             f"seed {seed}: {result.failure or result.undecided}\n{_last(result.last_events)}"
         )
@@ -40,7 +40,7 @@ def test_seeds(block: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS_THAT_FAILED)
 def test_seeds_that_failed(seed: int) -> None:
-    result = Simulation(seed).run()
+    result = run_seed(seed)
     assert result.passed, f"{result.failure or result.undecided}\n{_last(result.last_events)}"
 
 
