@@ -38,16 +38,22 @@ nothing.
 **Time** in the log is the leader's stamp, and a clock of its own: it never jumps or stands, whoever leads
 (`clock.py`).
 
+**Compaction.** The log is only needed behind what the machine's state holds durably, so its head is cut off
+there; of the last entry that is gone, place, term and time are kept as the log's *base* (`log.py`). A
+follower that needs entries from before the base gets a copy of the state instead, by ways of its own, and
+heartbeats meanwhile (`progress.py`). The copy holds only what is committed, so whoever sent it, and whoever
+leads by now, it may take the place of a log that ends before it; never of one that is as far or can get
+there by itself, for what a node has acknowledged has to stay (`follower.install_snapshot`).
+
 **Who counts** is said by the newest configuration in the log, committed or not (`configuration.py`). A
 node without one, because its log is empty, votes and accepts entries but never campaigns: its
 configuration comes to it as the first entry.
 
 What to read, in this order: `message`, `ready`, `log`, `state`, `follower`, `leader`, `election`, `node`.
 
-**Not done yet**: compaction of the log and snapshots (so the log grows, and `first_index` is 1); changes
-of membership (the arithmetic of joint configurations and the roll-back of cut configurations are here,
-the changes are not); handing leadership over (voters honour `transfer`, nobody asks for it yet); reads
-under a lease; the shorter patience of a follower that knows its leader to be gone.
+**Not done yet**: changes of membership (the arithmetic of joint configurations and the roll-back of cut
+configurations are here, the changes are not); reads under a lease; the shorter patience of a follower that
+knows its leader to be gone.
 
 Sources: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (extended version,
 2014), cited as "Raft paper"; Ongaro, "Consensus: Bridging Theory and Practice" (2014), cited as "Raft

@@ -79,9 +79,15 @@ def on_append_response(state: RaftState, response: AppendResponse) -> None:
         # Of our entries at or below its hint, those of a newer term than the hint's can't be there.
         hint_index = min(response.hint_index, log.last_index)
         peer.refused(response.reject_index, log.last_of_term_at_most(hint_index, response.hint_term))
+        if peer.next_index < log.first_index and not peer.snapshot:
+            peer.await_snapshot()
+            state.snapshots.append(response.sender)
         return
     assert response.match_index <= log.last_index, "a peer confirmed what was never sent"
-    if peer.accepted(response.match_index):
+    news = peer.accepted(response.match_index)
+    if peer.snapshot and peer.match_index >= log.base.index:
+        peer.probe(peer.match_index + 1)  # It has what it lacked, wherever that came from.
+    if news:
         advance_commit(state)
 
 
@@ -112,9 +118,21 @@ def on_read_index_request(state: RaftState, request: ReadIndexRequest) -> None:
 def peer_unreachable(state: RaftState, peer_id: NodeId) -> None:
     """The link to a peer has ended: what was sent last may be lost. Wait for a sign of life."""
     peer = state.peers.get(peer_id)
-    if peer is not None:
-        peer.probe(peer.match_index + 1)
-        peer.paused = True
+    if peer is not None and not peer.snapshot:  # Its transfer has a connection, and an end, of its own.
+        _begin_anew(peer)
+
+
+def snapshot_ended(state: RaftState, peer_id: NodeId) -> None:
+    """The transfer of a state to a peer has ended, well or not. The next probe finds out what it has."""
+    peer = state.peers.get(peer_id)
+    if peer is not None and peer.snapshot:
+        _begin_anew(peer)
+
+
+def _begin_anew(peer: Progress) -> None:
+    """Probe a peer at the last place known to match, once it gives a sign of life."""
+    peer.probe(peer.match_index + 1)
+    peer.paused = True
 
 
 def expect_commit(state: RaftState, peer_id: NodeId, index: Index) -> None:
@@ -195,9 +213,13 @@ def _notice_due(state: RaftState, peer: Progress, base_index: Index) -> bool:
 
 def _replicate(state: RaftState, peer_id: NodeId, peer: Progress) -> bool:
     """Queue at most one append for a peer. Returns whether there is more that it could take now."""
-    if peer.paused:
+    if peer.paused or peer.snapshot:
         return False
     log, config = state.log, state.config
+    if peer.next_index < log.first_index:
+        # What it needs next, as far as is known, is gone. But it may have more than it has confirmed to this
+        # leader, so it is asked whether it has the base; only its refusal leads to a snapshot.
+        peer.probe(log.first_index)
     base_index = peer.next_index - 1
     entries: list[Entry] = []
     if base_index < log.last_index and (

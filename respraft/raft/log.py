@@ -1,23 +1,32 @@
-"""The Raft log as one node sees it: a durable prefix plus an unstable tail.
+"""The Raft log as one node sees it: a base, a durable prefix behind it, and an unstable tail.
 
-    1 ........ first_index ........ stable_index ........ last_index
-      compacted  |<---- in storage ---->|<---- unstable ---->|
-                         |<------- cached in memory -------->|
-                             ^ commit_index may lie on either side
+    1 ........ base | first_index ........ stable_index ........ last_index
+      in the state  |<----- in storage ------>|<---- unstable ---->|
+                               |<------- cached in memory -------->|
+                                   ^ commit_index may lie on either side
 
 Invariants (checked by `check_invariants`, called after every step in tests):
 
-* Indexes are contiguous; terms and log time never decrease.
-* applied_index <= handed_index <= commit_index <= last_index, and handed_index <= stable_index.
+* Indexes are contiguous; terms and log time never decrease, from the base on.
+* base <= applied_index <= handed_index <= commit_index <= last_index, and handed_index <= stable_index.
 * An entry at or below commit_index is never replaced.
 * The unstable tail is cached whole; below it the newest entries are, within a number of bytes.
+
+**The base** is the last entry that is gone: its place, term and time are all that is kept of it, and all that
+an append right behind it needs. Everything up to it is in the machine's state. It moves in two ways:
+
+* `compact_to()`: the state has been flushed, so the head of the log is not needed to restart. The base is
+  somewhere at or below the applied index, and nothing else changes.
+* `restore()`: a state that was made elsewhere and reaches further than this node's log takes its place. The
+  log is empty behind the new base. Until a write has named that state, nothing of this log is durable:
+  `stable_index` is 0 meanwhile, so nothing is handed out and nothing is promised.
 
 This module does no I/O. Entries leave through `take_unstable()`, and `write_done()` reports them durable.
 Between the two a new leader may replace some of them; those don't count as durable when the write
 completes, though the disk then holds them for a moment: the next write removes them, and a node
 that crashes before it meets them again as entries that were never acknowledged.
 
-Raft paper: section 5.3 (log matching), section 7 (compaction, which is not here yet).
+Raft paper: section 5.3 (log matching), section 7 (compaction).
 """
 
 from collections.abc import Iterator
@@ -84,7 +93,9 @@ class RaftLog:
         self._cache_bytes = 0
         self._terms: dict[Index, Term] = {}  # Of entries below the cache that were asked for.
         self._cache_bytes_max = cache_bytes_max
-        self.first_index = reader.first_index()
+        self.base = reader.base()
+        self.first_index = self.base.index + 1
+        self.durable_first_index = self.first_index  # What storage has been told to cut, or is being told.
         self.last_index = reader.last_index()
         self.stable_index = self.last_index
         self._cache_low = self.last_index + 1  # Index of _cache[0], or of the next entry.
@@ -92,25 +103,29 @@ class RaftLog:
         self.commit_index = max(commit_index, applied_index)
         self.handed_index = applied_index
         self.applied_index = applied_index
-        self.last_term: Term = 0
-        self.last_time_ms = 0
+        self.last_term: Term = self.base.term
+        self.last_time_ms = self.base.time_ms
         if self.last_index >= self.first_index:
             last = reader.entries(self.last_index, self.last_index + 1, 0)[0]
             self.last_term, self.last_time_ms = last.term, last.time_ms
         assert self.commit_index <= self.last_index, (
             f"entries up to {self.commit_index} are committed, but the log ends at {self.last_index}"
         )
+        assert applied_index >= self.base.index, (
+            f"the state is as of entry {applied_index}, but the log begins behind {self.base.index}"
+        )
 
     # Reading
 
     def term(self, index: Index) -> Term:
-        """The term of the entry at `index`; 0 for the place before the first entry."""
+        """The term of the entry at `index`, which is the base's or a later one; 0 before the very first."""
         if index == self.last_index:
             return self.last_term
         if index >= self._cache_low:
             return self._cache[index - self._cache_low].term
-        if index <= 0:
-            return 0
+        if index <= self.base.index:
+            assert index == self.base.index, f"entry {index} is gone, the log begins behind {self.base.index}"
+            return self.base.term
         # The reader has to read the whole entry, and the same few are asked for in every turn.
         term = self._terms.get(index)
         if term is None:
@@ -120,7 +135,10 @@ class RaftLog:
         return term
 
     def matches(self, index: Index, term: Term) -> bool:
-        """Whether this log has an entry of that term there, and so agrees with its sender up to it."""
+        """Whether this log has an entry of that term there, and so agrees with its sender up to it.
+
+        Not to be asked about entries before the base: they are committed, so whoever has other ones is wrong.
+        """
         return index <= self.last_index and self.term(index) == term
 
     def is_up_to_date(self, last_index: Index, last_term: Term) -> bool:
@@ -135,11 +153,14 @@ class RaftLog:
     def last_of_term_at_most(self, index: Index, term: Term) -> Index:
         """The highest index up to `index` whose entry has a term of at most `term`.
 
-        Terms never decrease, so a few looks find it however long the log is.
+        Terms never decrease, so a few looks find it however long the log is. An index before the base says
+        that it is there or further down, among the entries that are gone.
         """
-        if index <= 0 or self.term(index) <= term:
+        if index < self.base.index or self.term(index) <= term:
             return index
-        low, high = 0, index  # The entry at low fits (0 always does), the one at high does not.
+        if self.base.term > term:
+            return self.base.index - 1
+        low, high = self.base.index, index  # The entry at low fits, the one at high does not.
         while high - low > 1:
             middle = (low + high) // 2
             if self.term(middle) <= term:
@@ -213,13 +234,62 @@ class RaftLog:
         self.commit_index = index
         return True
 
+    # The base
+
+    def compact_to(self, index: Index) -> None:
+        """Cut off the entries up to `index`: they are applied, and the state that holds them is durable.
+
+        Storage hears of it with the next write.
+        """
+        assert self.base.index <= index <= self.applied_index, f"entry {index} can't be cut off yet"
+        if index == self.base.index:
+            return
+        last = self.entries(index, index + 1, 0)[0]
+        self.base = SnapshotPoint(last.index, last.term, last.time_ms)
+        self.first_index = index + 1
+        if self._cache_low <= index:
+            drop = index + 1 - self._cache_low
+            self._cache_bytes -= sum([len(e.payload) + ENTRY_OVERHEAD_BYTES for e in self._cache[:drop]])
+            del self._cache[:drop]
+            self._cache_low = index + 1
+        self._terms.clear()
+
+    def restore(self, point: SnapshotPoint) -> None:
+        """Put a state as of `point` in place of the whole log, which ends before it or contradicts it."""
+        assert point.index > self.commit_index, f"entry {point.index} is known to be committed"
+        self.base = point
+        self.first_index = self._cache_low = point.index + 1
+        self.durable_first_index = self.first_index  # The write that names the state says so.
+        self._cache.clear()
+        self._cache_bytes = 0
+        self._terms.clear()
+        self.last_index, self.last_term, self.last_time_ms = point.index, point.term, point.time_ms
+        self.commit_index = self.handed_index = self.applied_index = point.index
+        self.stable_index = 0  # Not even the base is durable.
+        if self._write_high is not None:
+            self._write_high = 0  # Nothing of what the write in flight holds is in the log any more.
+
+    @property
+    def restoring(self) -> bool:
+        """Whether a state has replaced the log, and no write has named it yet."""
+        return self.stable_index < self.base.index
+
     # Persisting and applying
 
     def take_unstable(self) -> list[Entry]:
         """What the next write has to hold. No other one is in flight."""
         assert self._write_high is None, "one write at a time"
+        assert not self.restoring, "the write that names a state holds no entries"
         self._write_high = self.last_index
+        self.durable_first_index = self.first_index
         return self._cache[self.stable_index + 1 - self._cache_low :]
+
+    def take_base(self) -> SnapshotPoint:
+        """Where the state ends that the next write has to name. No other write is in flight."""
+        assert self._write_high is None, "one write at a time"
+        assert self.restoring, "no state has replaced the log"
+        self._write_high = self.base.index
+        return self.base
 
     def write_done(self) -> None:
         """The write is durable, and with it those of its entries that were not replaced meanwhile."""
@@ -250,8 +320,14 @@ class RaftLog:
     def check_invariants(self) -> None:
         """Assert what the module's docstring promises. Looks at the cached part of the log."""
         assert self.applied_index <= self.handed_index <= self.commit_index <= self.last_index
-        assert self.handed_index <= self.stable_index <= self.last_index
-        assert self._cache_low <= self.stable_index + 1, "the unstable tail is not cached whole"
+        assert self.durable_first_index <= self.first_index == self.base.index + 1 <= self._cache_low
+        if self.restoring:
+            assert self.stable_index == 0 and self.handed_index == self.base.index
+            assert self._cache_low == self.first_index, "the unstable tail is not cached whole"
+        else:
+            assert self.base.index <= self.applied_index
+            assert self.handed_index <= self.stable_index <= self.last_index
+            assert self._cache_low <= self.stable_index + 1, "the unstable tail is not cached whole"
         assert self._cache_low + len(self._cache) == self.last_index + 1
         size = sum(len(entry.payload) + ENTRY_OVERHEAD_BYTES for entry in self._cache)
         assert size == self._cache_bytes, "the cache's size is miscounted"
@@ -259,8 +335,8 @@ class RaftLog:
             assert entry.index == self._cache_low + place, "indexes are not contiguous"
             before = self._cache[place - 1] if place else entry
             assert before.term <= entry.term and before.time_ms <= entry.time_ms
-        if self._cache:
-            last = self._cache[-1]
+        last = self._cache[-1] if self._cache else self.base
+        if last.index == self.last_index:
             assert (last.term, last.time_ms) == (self.last_term, self.last_time_ms)
 
     def _ends_with(self, entry: Entry) -> None:
@@ -277,10 +353,7 @@ class RaftLog:
         del self._cache[keep:]
         self._cache_low = min(self._cache_low, index)
         self._terms.clear()
-        if keep:
-            self.last_term = self._cache[-1].term
-        else:
-            self.last_term = self._reader.term(index - 1) if index > 1 else 0
+        self.last_term = self.term(index - 1)
         self.last_index = index - 1
         self.stable_index = min(self.stable_index, index - 1)
         if self._write_high is not None:

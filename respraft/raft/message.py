@@ -63,6 +63,19 @@ class SnapshotPoint(msgspec.Struct, array_like=True, frozen=True):
     time_ms: int = 0  # Log time, Unix epoch.
 
 
+class InstallSnapshot(msgspec.Struct, frozen=True):
+    """Another node's whole state has arrived here and can be opened (Raft paper, section 7).
+
+    No message: the state travels in many pieces on a connection of its own, and the receiving driver builds
+    this when the last one is on disk, from what it finds *inside* that state. Of whom it came from nothing
+    is needed, since a state holds only what is committed and so part of every leader's log.
+    """
+
+    point: SnapshotPoint
+    configuration: bytes  # As of the point, encoded.
+    state: object  # Whatever the driver needs to name it; comes back in `LogWrite.snapshot`.
+
+
 class PreVoteRequest(msgspec.Struct, tag=1, array_like=True, frozen=True):
     """Would you vote for me in `term`? Changes nothing at the receiver."""
 

@@ -1,9 +1,10 @@
 """One node of a Raft group, without I/O: what goes in, and what has to be done about it.
 
 In: `step(message)`, `tick()`, `propose(payload)`, `read_index(token)`, `persisted(number)`, `applied(index)`,
-`peer_unreachable(peer)`, `campaign()`, `transfer_leadership(to)`, and the clock, which is observed from
-outside. Out: `take_ready()`, whose contract is `ready.py`. Nothing else has an effect on the world, and
-nothing here blocks, reads a clock or draws randomness of its own: the same calls give the same answers.
+`peer_unreachable(peer)`, `campaign()`, `transfer_leadership(to)`, `compact_to(index)`,
+`install_snapshot(...)`, `snapshot_ended(peer)`, and the clock, which is observed from outside. Out:
+`take_ready()`, whose contract is `ready.py`. Nothing else has an effect on the world, and nothing here
+blocks, reads a clock or draws randomness of its own: the same calls give the same answers.
 
 Not thread-safe; one owner calls everything. An assertion that fails is a bug in this package or a broken
 contract, and the process must stop: whatever it would say next can't be trusted.
@@ -23,6 +24,7 @@ from respraft.raft.message import (
     HeartbeatRequest,
     HeartbeatResponse,
     Index,
+    InstallSnapshot,
     Message,
     NodeId,
     PreVoteRequest,
@@ -119,6 +121,18 @@ class RaftNode(RaftState):
         """The link to a peer has ended. Messages that were sent on it may be lost."""
         leader.peer_unreachable(self, peer)
 
+    def install_snapshot(self, install: InstallSnapshot) -> None:
+        """A whole state has arrived: take it, unless this log is as far or can get there by itself."""
+        follower.install_snapshot(self, install)
+
+    def snapshot_ended(self, peer: NodeId) -> None:
+        """The transfer that `Ready.snapshots` asked for has ended, however. Nothing is assumed of it.
+
+        One that failed is asked for again after the peer's next sign of life: who fails at once waits before
+        it says so.
+        """
+        leader.snapshot_ended(self, peer)
+
     def campaign(self, *, transfer: bool = False) -> None:
         """Try to become leader now. Does nothing on a leader, and on a node without a vote.
 
@@ -174,11 +188,13 @@ class RaftNode(RaftState):
             committed,
             self.reads_confirmed,
             self.reads_refused,
+            self.snapshots,
             more or self.log.has_committed(),
         )
         self.messages = []
         self.reads_confirmed = []
         self.reads_refused = []
+        self.snapshots = []
         return ready
 
     def status(self) -> RaftStatus:
@@ -190,6 +206,7 @@ class RaftNode(RaftState):
                 peer.match_index,
                 peer.next_index,
                 peer.probing,
+                peer.snapshot,
                 len(peer.inflight),
                 self.ticks - peer.heard_tick,
             )
@@ -201,6 +218,7 @@ class RaftNode(RaftState):
             term=self.term,
             vote=self.vote,
             leader=self.leader,
+            base=log.base,
             first_index=log.first_index,
             last_index=log.last_index,
             last_term=log.last_term,
@@ -233,6 +251,7 @@ class RaftNode(RaftState):
             assert peer.match_index <= self.last_index
             assert peer.inflight_bytes == sum(size for _, size in peer.inflight)
             assert not (peer.probing and peer.inflight), "a probe is no stream"
+            assert peer.probing or not peer.snapshot, "who gets a snapshot is sent no entries"
 
     # Other terms
 

@@ -1,12 +1,14 @@
 """What a leader knows of one peer's log, and what it may send there next.
 
-A peer is in one of two states:
+A peer is in one of three states:
 
 * **probing**: where the logs agree is not known. One append at a time; its answer settles it, or names
   a better place to try.
 * **streaming**: everything sent is expected to fit. Appends follow each other without waiting for
   answers, as far as the window (appends and bytes in flight) allows. A refusal means that something was
   lost, and leads back to probing.
+* **snapshot**: it needs entries that are gone from the leader's log. It is sent heartbeats only, until the
+  transfer of a state has ended, or until it says that it has everything up to the log's base after all.
 
 A node that doesn't answer is sent nothing but heartbeats: its first answer to one is what lets a probe
 that went unanswered be repeated. The window bounds what a slow peer costs: entries that wait for it stay in
@@ -33,6 +35,7 @@ class Progress:
         "probe_last",
         "probing",
         "sent_tick",
+        "snapshot",
         "told_commit",
         "wanted_commit",
     )
@@ -42,6 +45,7 @@ class Progress:
         self.next_index = next_index  # First entry of the next append; always above match_index.
         self.probing = True
         self.paused = False  # Probing: a probe is out and not answered.
+        self.snapshot = False  # Probing, but only once the transfer of a state has ended.
         self.probe_last: Index = next_index - 1  # Last index of that probe; its base while none is out.
         self.check_due = False  # Streaming: answers stand out for long; ask whether the log still fits.
         self.inflight: deque[tuple[Index, int]] = deque()  # Last index and bytes of each unanswered append.
@@ -80,7 +84,7 @@ class Progress:
         inflight = self.inflight
         while inflight and inflight[0][0] <= match_index:
             self.inflight_bytes -= inflight.popleft()[1]
-        if self.probing and match_index >= self.probe_last:
+        if self.probing and not self.snapshot and match_index >= self.probe_last:
             self.probing = self.paused = False
             self.next_index = self.match_index + 1
         self.next_index = max(self.next_index, self.match_index + 1)
@@ -91,6 +95,8 @@ class Progress:
 
         A late refusal of an older append says nothing about what is out now and changes nothing.
         """
+        if self.snapshot:
+            return
         if reject_index <= self.match_index or (self.probing and reject_index != self.next_index - 1):
             return
         self.probe(max(self.match_index, min(retry_index, reject_index - 1)) + 1)
@@ -100,9 +106,14 @@ class Progress:
         self.next_index = next_index
         self.probe_last = next_index - 1
         self.probing = True
-        self.paused = self.check_due = False
+        self.paused = self.check_due = self.snapshot = False
         self.inflight.clear()
         self.inflight_bytes = 0
+
+    def await_snapshot(self) -> None:
+        """What it needs next is gone: send no entries until `probe()` says that it has been helped."""
+        self.probe(self.next_index)
+        self.snapshot = True
 
     def answered_heartbeat(self, tick: int, patience_ticks: int) -> None:
         """The peer lives. If an append stands out for longer than `patience_ticks`, it may be lost."""

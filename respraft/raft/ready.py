@@ -4,15 +4,21 @@ The driver feeds a `RaftNode` (`node.py`) with messages, ticks and proposals and
 `take_ready()`. What a `Ready` asks for, and in which order:
 
 1. **Send `messages` at once.** They rest on nothing that is not on disk already.
-2. **Write `write`, if there is one, as one atomic synced write**: hard state, removal of everything at
-   or above the first entry, and the entries. Meanwhile go on: step, tick, propose, take the next `Ready`.
-   At most one write is in flight; what gathers meanwhile is the next one.
+2. **Write `write`, if there is one, as one atomic synced write**: hard state, removal of everything below
+   `first_index` and at or above the first entry, and the entries. Or, with `snapshot`: hard state, the name
+   of the state that was received, its point as the base of the log, removal of the whole log. Meanwhile go
+   on: step, tick, propose, take the next `Ready`. At most one write is in flight; what gathers meanwhile is
+   the next one.
 3. **When it is durable**, call `persisted(write.number)`, then send `write.messages`, leaving out those
    whose term is no longer the node's. Never before: each of them is a promise about what is on disk.
 4. **Apply `committed`**, in order. Each entry is handed out once in a process's life, and only when it is
-   both committed and durable here, so that flushed <= applied <= durable holds. Call `applied()`.
+   both committed and durable here, so that flushed <= applied <= durable holds. Call `applied()`. When
+   a write with a `snapshot` completes, the machine goes over to that state *before* `persisted()` is
+   called; what is committed next lies behind it, and nothing is handed out in between.
 5. **Run `reads`** once the machine has applied their index; ask again for `reads_refused`.
-6. With `more`, call `take_ready()` again without waiting for input: a bound cut this one short.
+6. **Send a snapshot to `snapshots`**: what these peers need next is gone from the log. They are sent
+   nothing but heartbeats until `snapshot_ended()` is called, or they say that they have what they lack.
+7. With `more`, call `take_ready()` again without waiting for input: a bound cut this one short.
 
 Nothing in a `Ready` belongs to the core any more once it is handed out, and nobody changes it.
 """
@@ -23,7 +29,7 @@ from enum import StrEnum
 import msgspec
 
 from respraft.raft.configuration import Configuration
-from respraft.raft.message import Entry, Index, Message, NodeId, Term
+from respraft.raft.message import Entry, Index, InstallSnapshot, Message, NodeId, SnapshotPoint, Term
 
 
 class NotLeader(Exception):
@@ -66,6 +72,10 @@ class LogWrite:
     """Contiguous. They replace everything at or above `entries[0].index`; empty: the log stays."""
     messages: list[tuple[NodeId, Message]]
     """To be sent once this is durable, save those of an older term by then."""
+    first_index: Index = 0
+    """Entries below it are removed, all of them applied and flushed; 0: none."""
+    snapshot: InstallSnapshot | None = None
+    """This state takes the place of the machine's and of the whole log; `entries` is empty then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,8 @@ class Ready:
     """Tokens of `read_index()` and the index that must be applied before the read runs."""
     reads_refused: list[object]
     """Tokens whose leadership was lost before it was proven. Nothing is known; ask again."""
+    snapshots: list[NodeId]
+    """Peers that need one, each named once for every `snapshot_ended()`."""
     more: bool
 
 
@@ -91,6 +103,8 @@ class PeerStatus:
     next_index: Index
     probing: bool
     """Its log is being compared; entries stream only once a common point is found."""
+    snapshot: bool
+    """It needs entries that are gone, and gets a snapshot."""
     in_flight: int
     """Appends sent and not answered."""
     heard_ticks_ago: int
@@ -105,10 +119,13 @@ class RaftStatus:
     term: Term
     vote: NodeId
     leader: NodeId
+    base: SnapshotPoint
+    """The last entry that is gone from the log; all zero before the first cut."""
     first_index: Index
     last_index: Index
     last_term: Term
     stable_index: Index
+    """0 while a received state is about to take the place of the log."""
     commit_index: Index
     applied_index: Index
     configuration: Configuration | None

@@ -29,6 +29,7 @@ from respraft.raft.message import (
     AppendResponse,
     Entry,
     Index,
+    InstallSnapshot,
     Message,
     NodeId,
     ReadIndexResponse,
@@ -102,6 +103,8 @@ class RaftState:
         self.accepted: tuple[NodeId, Index] | None = None  # Whom to tell what, once it is durable.
         self.reads_confirmed: list[tuple[object, Index]] = []
         self.reads_refused: list[object] = []
+        self.snapshots: list[NodeId] = []  # Who has just turned out to need one.
+        self.installing: InstallSnapshot | None = None  # Has replaced the log, and has to be written.
 
         # What is on disk, and what is on its way there.
         self.durable_term = self.term
@@ -191,6 +194,25 @@ class RaftState:
         for entry in entries[known:] if known else entries:
             self._note_configuration(entry)
 
+    def restore(self, install: InstallSnapshot) -> None:
+        """Put a received state in place of the log, its configurations and its time.
+
+        A campaign ends: it rests on a log that is gone, and nobody may lead before the machine has gone over
+        to the new state. (A later one can't succeed before that: it needs a write, and this one comes first.)
+        """
+        point = install.point
+        self.log.restore(point)
+        self.configurations = ConfigurationHistory(point.index, Configuration.decode(install.configuration))
+        self.clock.follow_entry(point.time_ms)
+        self.installing = install
+        self.accepted = None  # What was accepted is in the state, or was not the leader's.
+        if self.role is not Role.FOLLOWER:
+            self.become_follower(self.term, NOBODY)
+
+    def compact_to(self, index: Index) -> None:
+        """Cut off the log's entries up to `index`; the state holds them durably."""
+        self.log.compact_to(index)
+
     def commit_to(self, index: Index) -> bool:
         """Everything up to `index` is committed. Returns whether that is news."""
         if not self.log.commit_to(index):
@@ -240,9 +262,12 @@ class RaftState:
         The commit index goes along but is no reason to write: a restarted node learns it again.
         """
         assert self.write_in_flight is None, "one write at a time"
+        if self.installing is not None:
+            return self._begin_install(self.installing)
         log = self.log
         hard_state_changed = self.term != self.durable_term or self.vote != self.durable_vote
-        if log.stable_index == log.last_index and not hard_state_changed:
+        cut = log.first_index != log.durable_first_index
+        if log.stable_index == log.last_index and not hard_state_changed and not cut:
             return None
         self.write_number += 1
         self.write_in_flight = LogWrite(
@@ -250,9 +275,24 @@ class RaftState:
             HardState(self.term, self.vote, log.commit_index),
             log.take_unstable(),
             self.durable_messages,
+            log.first_index if cut else 0,
         )
         self.durable_messages = []
         if self.accepted is not None:
+            self._answer_append(self.write_in_flight.messages)
+        return self.write_in_flight
+
+    def _begin_install(self, install: InstallSnapshot) -> LogWrite:
+        """The write that names a received state. Entries behind its point have to wait for the next one.
+
+        So has everything that rests on them: only acceptances up to the point go along.
+        """
+        self.installing = None
+        base = self.log.take_base()
+        self.write_number += 1
+        hard_state = HardState(self.term, self.vote, base.index)
+        self.write_in_flight = LogWrite(self.write_number, hard_state, [], [], snapshot=install)
+        if self.accepted is not None and self.accepted[1] <= base.index:
             self._answer_append(self.write_in_flight.messages)
         return self.write_in_flight
 

@@ -21,6 +21,10 @@
     transfer N [M]           leader N hands over to M, or to the best voter
     crash N, start N         all that was not written is lost
     unreachable N M          tell node N that its link to M has ended
+    compact N index          flush node N's state, and cut its log off up to there
+    take N name              copy node N's state as of what it has applied
+    install N name           that state has arrived whole at node N
+    ended N M                tell node N that its transfer to M has ended
     show [N]                 role, term, indexes, and a leader's view of its peers
     mail                     what is under way
 
@@ -37,6 +41,7 @@ from respraft.raft.message import (
     Entry,
     HeartbeatRequest,
     HeartbeatResponse,
+    InstallSnapshot,
     Message,
     NodeId,
     PreVoteRequest,
@@ -47,7 +52,7 @@ from respraft.raft.message import (
     VoteRequest,
     VoteResponse,
 )
-from respraft.raft.ready import LogWrite, NotLeader, Ready, Role, TransferRefused
+from respraft.raft.ready import LogWrite, NotLeader, PeerStatus, Ready, Role, TransferRefused
 from tests.unit.raft.cluster import Cluster, Envelope, Host
 
 
@@ -57,6 +62,7 @@ class RaftScript:
     def __init__(self) -> None:
         self.cluster = Cluster(0)
         self.lines: list[str] = []
+        self.states: dict[str, InstallSnapshot] = {}
 
     def execute(self, line: str) -> str:
         """Carry out one command."""
@@ -159,6 +165,18 @@ class RaftScript:
         host.node.peer_unreachable(int(arguments[1]))
         host.turn()
 
+    def do_compact(self, arguments: list[str], options: dict[str, str]) -> None:
+        self.host(arguments[0]).compact(int(arguments[1]))
+
+    def do_take(self, arguments: list[str], options: dict[str, str]) -> None:
+        self.states[arguments[1]] = self.host(arguments[0]).snapshot()
+
+    def do_install(self, arguments: list[str], options: dict[str, str]) -> None:
+        self.host(arguments[0]).install(self.states[arguments[1]])
+
+    def do_ended(self, arguments: list[str], options: dict[str, str]) -> None:
+        self.host(arguments[0]).snapshot_ended(int(arguments[1]))
+
     # The network
 
     def do_deliver(self, arguments: list[str], options: dict[str, str]) -> None:
@@ -204,6 +222,8 @@ class RaftScript:
             self.lines.append(f"n{host.id} applies {describe_entries(ready.committed)}")
         for token, index in ready.reads:
             self.lines.append(f"n{host.id} may read {token} at {index}")
+        for peer in ready.snapshots:
+            self.lines.append(f"n{host.id} wants to send n{peer} a snapshot")
         for token in ready.reads_refused:
             self.lines.append(f"n{host.id} refuses read {token}")
 
@@ -230,18 +250,18 @@ class RaftScript:
 def show(host: Host) -> str:
     """One line on a node."""
     if not host.up:
-        return f"n{host.id} down, on disk: term={host.disk.hard_state.term} last={len(host.disk.log)}"
+        disk = host.disk
+        base = f" base={disk.base().index}/{disk.base().term}" if disk.base().index else ""
+        return f"n{host.id} down, on disk: term={disk.hard_state.term}{base} last={disk.last_index()}"
     status = host.node.status()
+    base = f"base={status.base.index}/{status.base.term} " if status.base.index else ""
     text = (
         f"n{host.id} {status.role:13} term={status.term} vote={_name(status.vote)} "
-        f"leader={_name(status.leader)} last={status.last_index}/{status.last_term} "
+        f"leader={_name(status.leader)} {base}last={status.last_index}/{status.last_term} "
         f"stable={status.stable_index} commit={status.commit_index}"
     )
     if status.role is Role.LEADER:
-        peers = [
-            f"{peer.id}:{peer.match_index}/{peer.next_index}{'?' if peer.probing else ''}"
-            for peer in status.peers
-        ]
+        peers = [f"{peer.id}:{peer.match_index}/{peer.next_index}{_state(peer)}" for peer in status.peers]
         text += f" progress={{{' '.join(peers)}}}"
         if status.transfer_to:
             text += f" transfer={_name(status.transfer_to)}"
@@ -262,7 +282,17 @@ def describe_write(write: LogWrite) -> str:
     """One line on a write."""
     hard_state = write.hard_state
     text = f"#{write.number} term={hard_state.term} vote={_name(hard_state.vote)}"
+    if write.snapshot is not None:
+        text += f" state: {write.snapshot.point.index}/{write.snapshot.point.term}"
+    if write.first_index:
+        text += f" cut: {write.first_index}"
     return f"{text} entries: {describe_entries(write.entries)}" if write.entries else text
+
+
+def _state(peer: PeerStatus) -> str:
+    if peer.snapshot:
+        return "!"
+    return "?" if peer.probing else ""
 
 
 def _payload(entry: Entry) -> str:

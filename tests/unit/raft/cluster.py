@@ -18,6 +18,7 @@ from respraft.raft.message import (
     KIND_NORMAL,
     Entry,
     Index,
+    InstallSnapshot,
     Message,
     NodeId,
     ReadIndexResponse,
@@ -51,32 +52,68 @@ def entries_of(terms: Sequence[Term], *, first: Index = 1) -> list[Entry]:
 
 
 class Disk:
-    """A durable log and hard state in memory. Implements `LogReader`."""
+    """A durable log and hard state in memory, with what a state holds besides. Implements `LogReader`."""
 
     def __init__(self, entries: Iterable[Entry] = (), hard_state: HardState | None = None) -> None:
-        self.log = list(entries)
+        self.log = list(entries)  # From behind the base on.
         self.hard_state = hard_state or HardState()
+        self.flushed_index: Index = 0  # A machine keeps this much over a crash.
+        self._base = SnapshotPoint()
+        self._base_configuration: Configuration | None = None
 
     def write(self, write: LogWrite) -> None:
         """Make one write durable, as a whole."""
+        assert write.hard_state.term >= self.hard_state.term
+        if write.snapshot is not None:
+            assert not write.entries and not write.first_index
+            self._base = write.snapshot.point
+            self._base_configuration = Configuration.decode(write.snapshot.configuration)
+            self.flushed_index = self._base.index
+            self.log.clear()
+        if write.first_index:
+            self._cut(write.first_index)
         if write.entries:
-            assert write.entries[0].index <= len(self.log) + 1, "a gap in the durable log"
-            self.log[write.entries[0].index - 1 :] = write.entries
+            place = write.entries[0].index - self.first_index()
+            assert 0 <= place <= len(self.log), "a gap in the durable log"
+            self.log[place:] = write.entries
         self.hard_state = write.hard_state
 
-    def first_index(self) -> Index:
-        return 1
+    def _cut(self, first_index: Index) -> None:
+        assert first_index > self.first_index(), "a cut that cuts nothing"
+        assert first_index <= self.flushed_index + 1, "entries were cut off that no state holds"
+        self._base_configuration = self.configuration_at(first_index - 1)
+        last = self.log[first_index - 1 - self.first_index()]
+        del self.log[: first_index - self.first_index()]
+        self._base = SnapshotPoint(last.index, last.term, last.time_ms)
 
-    def last_index(self) -> Index:
-        return len(self.log)
+    def configuration_at(self, index: Index) -> Configuration | None:
+        """The newest configuration up to `index`."""
+        configuration = self._base_configuration
+        for entry in self.log[: index - self._base.index]:
+            if entry.kind == KIND_CONFIGURATION:
+                configuration = Configuration.decode(entry.payload)
+        return configuration
+
+    def has(self, entry: Entry) -> bool:
+        """Whether the very entry is there, or in the state: only what is committed gets into one."""
+        place = entry.index - self.first_index()
+        return place < 0 or self.log[place : place + 1] == [entry]
 
     def base(self) -> SnapshotPoint:
-        return SnapshotPoint()
+        return self._base
+
+    def first_index(self) -> Index:
+        return self._base.index + 1
+
+    def last_index(self) -> Index:
+        return self._base.index + len(self.log)
 
     def term(self, index: Index) -> Term:
-        return self.log[index - 1].term
+        return self.log[index - self.first_index()].term
 
     def entries(self, low: Index, high: Index, bytes_max: int) -> list[Entry]:
+        assert self.first_index() <= low < high <= self.last_index() + 1, f"{low} to {high} is not all there"
+        low, high = low - self._base.index, high - self._base.index
         taken = self.log[low - 1 : low]
         for entry in self.log[low : high - 1]:
             bytes_max -= len(entry.payload)
@@ -107,7 +144,7 @@ class Host:
         self.write: LogWrite | None = None  # On its way to the disk.
         self.wall_skew_ms = wall_skew_ms
         self.applied: list[Entry] = []  # By this process, since its start.
-        self.flushed_index: Index = 0  # A machine keeps this much over a crash.
+        self.snapshots: list[NodeId] = []  # Peers that the node wants to be sent a state.
         self.reads: dict[object, Index] = {}
         self.reads_refused: list[object] = []
         self.node: RaftNode
@@ -120,24 +157,21 @@ class Host:
         self.starts += 1
         log = RaftLog(
             self.disk,
-            applied_index=self.flushed_index,
+            applied_index=self.disk.flushed_index,
             commit_index=self.disk.hard_state.commit,
             cache_bytes_max=self.cluster.config.entry_cache_bytes,
         )
-        configuration = None
-        for entry in self.disk.log[: self.flushed_index]:
-            if entry.kind == KIND_CONFIGURATION:
-                configuration = Configuration.decode(entry.payload)
         self.node = RaftNode(
             node_id=self.id,
             config=self.cluster.config,
             log=log,
             hard_state=self.disk.hard_state,
-            configuration=configuration,
+            configuration=self.disk.configuration_at(self.disk.flushed_index),
             clock=LogClock(),
             rng=random.Random(f"{self.cluster.seed}/{self.id}/{self.starts}"),
         )
         self.applied = []
+        self.snapshots = []
 
     def crash(self, *, write_survives: bool = False) -> None:
         """Stop at once. A write that was under way is lost, or done though nobody was told."""
@@ -162,6 +196,7 @@ class Host:
             if ready.write is not None:
                 assert self.write is None, "two writes at a time"
                 self.write = ready.write
+            self.snapshots += ready.snapshots
             if ready.committed:
                 self.applied += ready.committed
                 self.node.applied(ready.committed[-1].index)
@@ -196,6 +231,43 @@ class Host:
             self.observe()
             self.node.tick()
             self.turn()
+
+    def flush(self, index: Index) -> None:
+        """The machine's state is durable up to `index` from now on."""
+        assert self.disk.flushed_index <= index <= self.node.log.applied_index
+        self.disk.flushed_index = index
+
+    def compact(self, index: Index) -> None:
+        """Flush, and cut the log off up to `index`, in a turn of its own."""
+        self.flush(self.node.log.applied_index)
+        self.observe()
+        self.node.compact_to(index)
+        self.turn()
+
+    def snapshot(self) -> InstallSnapshot:
+        """A copy of this node's state as of its last applied entry, as a transfer would bring it."""
+        log = self.node.log
+        index = log.applied_index
+        at = self.disk.base()
+        if index > at.index:
+            entry = self.disk.entries(index, index + 1, 0)[0]
+            at = SnapshotPoint(entry.index, entry.term, entry.time_ms)
+        configuration = self.disk.configuration_at(index)
+        assert configuration is not None
+        return InstallSnapshot(at, configuration.encode(), None)
+
+    def install(self, snapshot: InstallSnapshot) -> None:
+        """A whole state has arrived; in a turn of its own."""
+        self.observe()
+        self.node.install_snapshot(snapshot)
+        self.turn()
+
+    def snapshot_ended(self, peer: NodeId) -> None:
+        """The transfer to a peer has ended; in a turn of its own."""
+        self.snapshots.remove(peer)
+        self.observe()
+        self.node.snapshot_ended(peer)
+        self.turn()
 
     def propose(self, *payloads: bytes) -> None:
         """Propose in one turn."""

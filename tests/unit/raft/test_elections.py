@@ -272,7 +272,7 @@ def test_a_restarted_node_finds_its_configuration_behind_what_is_applied() -> No
     for flushed in (0, 1):
         host = cluster.replace(1, Disk(disk.log, disk.hard_state))
         host.crash()
-        host.flushed_index = flushed
+        host.disk.flushed_index = flushed
         host.start()
         assert host.node.configuration == cluster.configuration
 

@@ -13,7 +13,15 @@ import random
 import pytest
 
 from respraft.config import RaftConfig
-from respraft.raft.message import Entry, Index, NodeId, ReadIndexRequest, ReadIndexResponse, Term
+from respraft.raft.message import (
+    Entry,
+    Index,
+    InstallSnapshot,
+    NodeId,
+    ReadIndexRequest,
+    ReadIndexResponse,
+    Term,
+)
 from respraft.raft.ready import Ready, Role
 from tests.unit.raft.cluster import TICK_MS, Cluster, Host
 
@@ -70,7 +78,7 @@ class Checker:
         self.committed.append(entry)
         hosts = self.cluster.hosts.values()
         disks = [host.disk for host in hosts if host.id in self.cluster.configuration.voters()]
-        holders = [disk for disk in disks if disk.log[entry.index - 1 : entry.index] == [entry]]
+        holders = [disk for disk in disks if disk.has(entry)]
         assert 2 * len(holders) > len(disks), f"entry {entry.index} is committed on {len(holders)} disks"
 
     def read_answered(self, token: object, index: Index) -> None:
@@ -106,6 +114,11 @@ class Run:
         self.cuts = rng.choice([0.0, 0.006])
         self.hurry = rng.choice([1, 8, 25])  # Ticks in one go: some nodes lose patience early.
         self.coups = rng.choice([0.0, 0.01])  # Elections out of the blue, which nobody may refuse.
+        self.compactions = rng.choice([0.0, 0.05, 0.15])
+        self.transfers: list[
+            tuple[NodeId, InstallSnapshot]
+        ] = []  # On their way, or done: they may come again.
+        self.installs = 0
         self.persists = rng.choice([0.30, 0.45])  # Slow disks, or fast ones.
         self.numbers = 0
 
@@ -134,6 +147,10 @@ class Run:
             host.observe()
             host.node.campaign(transfer=True)
             host.turn()
+        elif rng.random() < self.compactions:
+            self.compact(host)
+        elif rng.random() < 0.05:
+            self.transfer(host)
         elif chance < 0.12:
             cluster.time_ms += rng.choice([0, TICK_MS])
             host.tick(rng.choice([1, 1, 1, 3, self.hurry]))
@@ -164,7 +181,8 @@ class Run:
             host.start()
             return
         applied_index = host.node.log.applied_index
-        host.flushed_index = self.rng.randint(host.flushed_index, applied_index)
+        if not host.node.log.restoring:
+            host.flush(self.rng.randint(host.disk.flushed_index, applied_index))
         host.crash(write_survives=self.rng.random() < 0.3)
         for other in self.cluster.hosts.values():
             if other.up and self.rng.random() < 0.7:
@@ -176,6 +194,29 @@ class Run:
             host.propose(
                 *[b"%d" % number for number in range(self.rng.choice([1, 1, 5]))], b"%d" % self.numbers
             )
+
+    def compact(self, host: Host) -> None:
+        log = host.node.log
+        if not log.restoring and not (host.write and host.write.snapshot):
+            low = self.rng.choice([log.base.index, log.applied_index])
+            host.compact(self.rng.randint(low, log.applied_index))
+
+    def transfer(self, host: Host) -> None:
+        """A transfer begins, arrives, arrives again, or ends. None of that in any order."""
+        rng = self.rng
+        if host.snapshots and not host.node.log.restoring and rng.random() < 0.5:
+            self.transfers.append((rng.choice(host.snapshots), host.snapshot()))
+        elif host.snapshots and rng.random() < 0.3:
+            host.snapshot_ended(rng.choice(host.snapshots))
+        elif self.transfers:
+            to, state = rng.choice(self.transfers[-5:])
+            if self.cluster[to].up:
+                self.install(self.cluster[to], state)
+
+    def install(self, host: Host, state: InstallSnapshot) -> None:
+        was = host.node.log.base
+        host.install(state)
+        self.installs += host.node.log.base != was
 
     def read(self, host: Host) -> None:
         self.numbers += 1
@@ -200,16 +241,25 @@ class Run:
         cluster.pass_ticks(30)  # Who was cut off as a leader has stepped down by then.
         for _ in range(200):
             cluster.pass_ticks()
+            self.finish_transfers()
             leader = cluster.leader()
             if leader is not None and self.is_followed_by_all(leader):
                 break
         else:
             raise AssertionError("not everybody follows one leader, 200 ticks after the last fault")
         leader.propose(b"last")
-        cluster.pass_ticks(10)
+        for _ in range(10):
+            cluster.pass_ticks(2)
+            self.finish_transfers()
         for host in cluster.hosts.values():
             assert host.node.commit_index == leader.node.last_index, f"n{host.id} was left behind"
             assert self.checker.committed[-1].payload == b"last"
+
+    def finish_transfers(self) -> None:
+        for host in self.cluster.hosts.values():
+            for peer in list(host.snapshots) if host.write is None else []:
+                self.install(self.cluster[peer], host.snapshot())
+                host.snapshot_ended(peer)
 
     def is_followed_by_all(self, leader: Host) -> bool:
         """A node whose term ran ahead may depose a leader once more; then it follows, too."""
@@ -219,7 +269,7 @@ class Run:
 
 @pytest.mark.parametrize("block", range(10))
 def test_seeds(block: int) -> None:
-    answered = entries = 0
+    answered = entries = installs = 0
     for seed in range(block * SEEDS // 10, (block + 1) * SEEDS // 10):
         run = Run(seed)
         try:
@@ -228,6 +278,8 @@ def test_seeds(block: int) -> None:
             raise AssertionError(f"seed {seed}: {error}") from error
         answered += run.checker.reads_answered
         entries += len(run.checker.committed)
+        installs += run.installs
     # A scheduler under which nothing ever happens would find nothing.
     assert answered > 100
     assert entries > 500
+    assert installs > 0
