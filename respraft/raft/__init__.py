@@ -47,13 +47,13 @@ there by itself, for what a node has acknowledged has to stay (`follower.install
 
 **Who counts** is said by the newest configuration in the log, committed or not (`configuration.py`). A
 node without one, because its log is empty, votes and accepts entries but never campaigns: its
-configuration comes to it as the first entry.
+configuration comes to it as the first entry. It changes through joint configurations, one change at a time:
+new members catch up as learners before they vote, and who leaves is told so (`membership.py`).
 
-What to read, in this order: `message`, `ready`, `log`, `state`, `follower`, `leader`, `election`, `node`.
+What to read, in this order: `message`, `ready`, `log`, `state`, `follower`, `leader`, `election`,
+`membership`, `node`.
 
-**Not done yet**: changes of membership (the arithmetic of joint configurations and the roll-back of cut
-configurations are here, the changes are not); reads under a lease; the shorter patience of a follower that
-knows its leader to be gone.
+**Not done yet**: reads under a lease; the shorter patience of a follower that knows its leader to be gone.
 
 Sources: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (extended version,
 2014), cited as "Raft paper"; Ongaro, "Consensus: Bridging Theory and Practice" (2014), cited as "Raft

@@ -5,8 +5,8 @@ committed or not (Raft paper, section 6). So it can be taken back: when the entr
 leader, the one before counts again. `ConfigurationHistory` keeps what that needs.
 
 Learners (members without a vote) receive the log and are counted nowhere. While `old_voters` is set, the
-configuration is joint: every decision needs a majority of both groups. Changes themselves come later;
-the arithmetic is here so that nothing counts in another way.
+configuration is joint: every decision needs a majority of both groups. What leads from one configuration
+to the next is in `membership.py`; the arithmetic is here so that nothing counts in another way.
 """
 
 from collections.abc import Container, Mapping
@@ -27,10 +27,18 @@ class Member(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Configuration(msgspec.Struct, array_like=True, frozen=True):
-    """The members of the cluster as of one log entry. Never changed after it is built."""
+    """The members of the cluster as of one log entry. Never changed after it is built.
 
-    members: tuple[Member, ...]  # Sorted by id.
-    old_voters: tuple[NodeId, ...] = ()  # Sorted; set in a joint configuration only.
+    A change of the voters goes through up to three of them (`membership.py`): *planned*, while new members
+    catch up as learners; *joint*, while both groups decide; *settled*. All tuples of ids are sorted.
+    """
+
+    members: tuple[Member, ...]  # Sorted by id; those that leave are among them until the change is complete.
+    old_voters: tuple[NodeId, ...] = ()  # Set in a joint configuration only.
+    planned_voters: tuple[NodeId, ...] = ()  # Set in a planned one: who will vote once all have caught up.
+    leaving: tuple[NodeId, ...] = ()  # Members who are none any more when the change is complete.
+    removed_ids: tuple[NodeId, ...] = ()  # Of all former members: an id is never given again.
+    origin: int = 0  # Incarnation of the directory that founded the cluster: two of the same name differ.
 
     def __post_init__(self) -> None:
         ids = [member.id for member in self.members]
@@ -44,9 +52,23 @@ class Configuration(msgspec.Struct, array_like=True, frozen=True):
                 return member
         return None
 
+    @property
+    def settled(self) -> bool:
+        """Whether no change is under way: neither joint nor planned."""
+        return not self.old_voters and not self.planned_voters
+
+    def is_voter(self, node_id: NodeId) -> bool:
+        """Whether that node's vote is asked for; in a joint configuration by either group."""
+        member = self.member(node_id)
+        return (member is not None and member.voter) or node_id in self.old_voters
+
+    def new_voters(self) -> tuple[NodeId, ...]:
+        """Who has a vote in this configuration itself, sorted; of a joint one the new group alone."""
+        return tuple([member.id for member in self.members if member.voter])
+
     def voters(self) -> tuple[NodeId, ...]:
         """Everyone whose vote is asked for, sorted: in a joint configuration both groups."""
-        voters = tuple([member.id for member in self.members if member.voter])
+        voters = self.new_voters()
         return tuple(sorted({*voters, *self.old_voters})) if self.old_voters else voters
 
     def peers_of(self, node_id: NodeId) -> tuple[NodeId, ...]:
@@ -87,7 +109,7 @@ class Configuration(msgspec.Struct, array_like=True, frozen=True):
         return msgspec.msgpack.decode(payload, type=Configuration)
 
     def _groups(self) -> tuple[tuple[NodeId, ...], ...]:
-        voters = tuple([member.id for member in self.members if member.voter])
+        voters = self.new_voters()
         return (voters, self.old_voters) if self.old_voters else (voters,)
 
 
@@ -100,6 +122,20 @@ class ConfigurationHistory:
     def __init__(self, index: Index, configuration: Configuration | None) -> None:
         self._known: list[tuple[Index, Configuration | None]] = [(index, configuration)]
         self.current = configuration
+
+    @property
+    def index(self) -> Index:
+        """Where the current configuration was appended; of the first one known, at or behind that place."""
+        return self._known[-1][0]
+
+    @property
+    def committed(self) -> Configuration | None:
+        """The newest configuration that is known to be committed."""
+        return self._known[0][1]
+
+    def known(self) -> list[Configuration]:
+        """All that count or may count again: the newest committed one, and those behind it."""
+        return [configuration for _, configuration in self._known if configuration is not None]
 
     def append(self, index: Index, configuration: Configuration) -> None:
         """An entry with `configuration` was appended at `index`. It counts from now on."""

@@ -32,10 +32,10 @@ def tick(state: RaftState) -> None:
     """A tick has passed on a node that doesn't lead."""
     if state.ticks < state.election_tick:
         return
-    if state.is_voter():
+    if state.may_campaign():
         campaign(state)
         return
-    # A learner, or a node without a configuration: nothing to do but to know that nobody leads.
+    # A learner, a removed node, or one without a configuration: nothing to do but to know that nobody leads.
     state.leader = NOBODY
     state.reset_election_timer()
 
@@ -45,7 +45,7 @@ def campaign(state: RaftState, *, transfer: bool = False) -> None:
 
     With `transfer` the present leader has asked for it: no pre-vote, and nobody protects that leader.
     """
-    if state.role is Role.LEADER or not state.is_voter():
+    if state.role is Role.LEADER or not state.may_campaign():
         return
     if transfer:
         _stand(state, transfer=True)
@@ -148,7 +148,7 @@ def _stand(state: RaftState, *, transfer: bool) -> None:
 def _count(state: RaftState, voter: NodeId, *, granted: bool) -> None:
     """Note one answer, and end the round when it is decided."""
     configuration = state.configuration
-    assert configuration is not None, "only a voter campaigns, and it has a configuration"
+    assert configuration is not None, "who campaigns has a configuration"
     ballots = state.ballots
     ballots[voter] = granted
     supporters = [each for each, yes in ballots.items() if yes]
@@ -165,5 +165,5 @@ def _count(state: RaftState, voter: NodeId, *, granted: bool) -> None:
 
 def _other_voters(state: RaftState) -> list[NodeId]:
     configuration = state.configuration
-    assert configuration is not None, "only a voter campaigns, and it has a configuration"
+    assert configuration is not None, "who campaigns has a configuration"
     return [voter for voter in configuration.voters() if voter != state.node_id]

@@ -6,7 +6,7 @@ message, however many proposals came, and one heartbeat round, however many read
 Raft paper: sections 5.3, 5.4.2 and 8. Raft dissertation: sections 6.2, 6.4, 10.2.1.
 """
 
-from respraft.raft import transfer
+from respraft.raft import membership, transfer
 from respraft.raft.message import (
     KIND_NORMAL,
     NOBODY,
@@ -45,11 +45,7 @@ def become_leader(state: RaftState) -> None:
 
 def append(state: RaftState, payload: bytes) -> Index:
     """Put an entry at the end of the leader's log. It is stamped with the log's time."""
-    log = state.log
-    time_ms = max(log.last_time_ms, state.clock.now_ms())
-    index = log.last_index + 1
-    state.append(Entry(index, state.term, time_ms, KIND_NORMAL, payload))
-    return index
+    return state.append_own(KIND_NORMAL, payload)
 
 
 def tick(state: RaftState) -> None:
@@ -66,6 +62,7 @@ def tick(state: RaftState) -> None:
         state.become_follower(state.term, NOBODY)
         return
     transfer.tick(state)
+    membership.tick(state)
 
 
 def on_append_response(state: RaftState, response: AppendResponse) -> None:
@@ -160,7 +157,11 @@ def advance_commit(state: RaftState) -> None:
 
 
 def prepare_output(state: RaftState) -> bool:
-    """Queue the heartbeats and appends of this turn. Returns whether a bound left something to send."""
+    """Queue the heartbeats and appends of this turn. Returns whether a bound left something to send.
+
+    A leader whose removal has been committed tells that first, and then hands over.
+    """
+    membership.advance(state)
     commit_index = state.log.commit_index
     proven = state.log.term(commit_index) == state.term
     if state.ticks >= state.heartbeat_tick or (proven and state.reads.wants_round):
@@ -168,7 +169,10 @@ def prepare_output(state: RaftState) -> bool:
     more = False
     for peer_id, peer in state.peers.items():
         more |= _replicate(state, peer_id, peer)
-    transfer.proceed(state)
+    if not more:
+        membership.resign_if_removed(state)
+    if state.transfer is not None:
+        transfer.proceed(state)
     return more
 
 

@@ -1,20 +1,20 @@
 """One node of a Raft group, without I/O: what goes in, and what has to be done about it.
 
 In: `step(message)`, `tick()`, `propose(payload)`, `read_index(token)`, `persisted(number)`, `applied(index)`,
-`peer_unreachable(peer)`, `campaign()`, `transfer_leadership(to)`, `compact_to(index)`,
-`install_snapshot(...)`, `snapshot_ended(peer)`, and the clock, which is observed from outside. Out:
-`take_ready()`, whose contract is `ready.py`. Nothing else has an effect on the world, and nothing here
-blocks, reads a clock or draws randomness of its own: the same calls give the same answers.
+`peer_unreachable(peer)`, `campaign()`, `transfer_leadership(to)`, `change_membership(members)`, `retire()`,
+`compact_to(index)`, `install_snapshot(...)`, `snapshot_ended(peer)`, and the clock, which is observed from
+outside. Out: `take_ready()`, whose contract is `ready.py`. Nothing else has an effect on the world, and
+nothing here blocks, reads a clock or draws randomness of its own: the same calls give the same answers.
 
 Not thread-safe; one owner calls everything. An assertion that fails is a bug in this package or a broken
 contract, and the process must stop: whatever it would say next can't be trusted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from respraft.raft import election, follower, leader, transfer
-from respraft.raft.configuration import Configuration
+from respraft.raft import election, follower, leader, membership, transfer
+from respraft.raft.configuration import Configuration, Member
 from respraft.raft.message import (
     KIND_CONFIGURATION,
     NOBODY,
@@ -168,6 +168,33 @@ class RaftNode(RaftState):
             raise AlreadyStarted(f"term {self.term}, last index {self.last_index}")
         self.enter_term(1, NOBODY)
         self.append(Entry(1, 1, 0, KIND_CONFIGURATION, configuration.encode()))
+
+    def change_membership(self, wanted: Iterable[Member]) -> Index | None:
+        """Begin to change the members to exactly `wanted`, on the leader; see `membership.py`.
+
+        The change is complete once a settled configuration at or behind the returned index is committed.
+        None: there is nothing to change.
+
+        Raises:
+            NotLeader: Nothing was changed.
+            ChangeRefused: Nothing was changed; the class and the text say why.
+        """
+        if self.role is not Role.LEADER:
+            raise NotLeader
+        return membership.change(self, wanted)
+
+    def has_caught_up(self, member: NodeId) -> bool:
+        """On the leader: whether that member keeps up with the log, so that it may be given a vote."""
+        return membership.has_caught_up(self, member)
+
+    def retire(self) -> None:
+        """The other members say that this node was removed. It stands for election no more.
+
+        For the driver to be sure of: an id that was removed is never a member's again.
+        """
+        self.retired = True
+        if self.role in (Role.CANDIDATE, Role.PRE_CANDIDATE):
+            self.become_follower(self.term, NOBODY)
 
     # Outputs
 

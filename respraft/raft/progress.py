@@ -13,6 +13,8 @@ A peer is in one of three states:
 A node that doesn't answer is sent nothing but heartbeats: its first answer to one is what lets a probe
 that went unanswered be repeated. The window bounds what a slow peer costs: entries that wait for it stay in
 the log, once, and are not copied into queues.
+
+Whether a peer *keeps up* is measured in rounds, for those who shall get a vote (`membership.py`).
 """
 
 from collections import deque
@@ -29,11 +31,16 @@ class Progress:
         "heard_tick",
         "inflight",
         "inflight_bytes",
+        "keeps_up",
+        "left_index",
+        "left_tick",
         "match_index",
         "next_index",
         "paused",
         "probe_last",
         "probing",
+        "round_index",
+        "round_tick",
         "sent_tick",
         "snapshot",
         "told_commit",
@@ -55,6 +62,11 @@ class Progress:
         self.acked_round = 0  # Highest heartbeat round that came back.
         self.told_commit: Index = 0  # Highest commit index it was told along with an append.
         self.wanted_commit: Index = 0  # Clients there wait for the commit of entries up to here.
+        self.round_index: Index = next_index  # A round of catching up ends when the peer has this,
+        self.round_tick = tick  # and began then.
+        self.keeps_up = False  # The last round took no longer than it may, and neither has this one so far.
+        self.left_index: Index = 0  # The configuration that is without this peer; 0: it is a member.
+        self.left_tick = 0  # When that was appended.
 
     def sent(self, last_index: Index, size: int, tick: int) -> None:
         """An append that ends with `last_index` is on its way; one without entries ends with its base.
@@ -114,6 +126,20 @@ class Progress:
         """What it needs next is gone: send no entries until `probe()` says that it has been helped."""
         self.probe(self.next_index)
         self.snapshot = True
+
+    def measure_round(self, last_index: Index, tick: int, ticks_max: int) -> None:
+        """See whether the round of catching up is over, and whether it took longer than `ticks_max`.
+
+        Each round is over when the peer has on disk what the log held at its beginning (Raft dissertation,
+        section 4.2.1). `tick` is now, and the log ends at `last_index`.
+        """
+        took_ticks = tick - self.round_tick
+        if self.match_index >= self.round_index:
+            self.keeps_up = took_ticks <= ticks_max
+            self.round_index = last_index
+            self.round_tick = tick
+        elif took_ticks > ticks_max:
+            self.keeps_up = False
 
     def answered_heartbeat(self, tick: int, patience_ticks: int) -> None:
         """The peer lives. If an append stands out for longer than `patience_ticks`, it may be lost."""

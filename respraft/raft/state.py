@@ -73,6 +73,8 @@ class RaftState:
         self.configurations = ConfigurationHistory(log.applied_index, configuration)
         for entry in log.iterate(log.applied_index + 1):
             self._note_configuration(entry)
+        self.configurations.commit_to(log.commit_index)
+        self.retired = False  # Other members have said that this node was removed.
 
         self.role = Role.FOLLOWER
         self.term: Term = hard_state.term
@@ -94,6 +96,7 @@ class RaftState:
         self.peers: dict[NodeId, Progress] = {}  # Sorted by id; empty unless leading.
         self.reads = ReadIndex()
         self.transfer: Transfer | None = None  # Under way; only on a leader.
+        self.resigning = False  # A leader that was removed has begun to hand over.
         self.lease_void_term: Term = 0  # A handover was begun in it.
         self.notices_at_once = True  # False: the driver says by `expect_commit` who waits for a commit.
 
@@ -129,10 +132,16 @@ class RaftState:
         """The end of the log, durable or not."""
         return self.log.last_index
 
-    def is_voter(self) -> bool:
-        """Whether this node has a vote in the configuration that counts; without one it never campaigns."""
-        configuration = self.configurations.current
-        return configuration is not None and self.node_id in configuration.voters()
+    def may_campaign(self) -> bool:
+        """Whether this node may stand for election: a voter, or one whose removal may still be undone.
+
+        A node whose newest configuration is without it, but not known to be committed, may hold the longest
+        log of those whose votes an election needs; if it kept quiet there might never be one (Raft
+        dissertation, section 4.2.2 and figure 4.6). Its own vote doesn't count then.
+        """
+        if self.retired:
+            return False
+        return any(known.is_voter(self.node_id) for known in self.configurations.known())
 
     def has_live_leader(self) -> bool:
         """Whether this node has itself heard a leader within the base election timeout.
@@ -161,6 +170,7 @@ class RaftState:
         if was is Role.LEADER:
             self.peers.clear()
             self.transfer = None
+            self.resigning = False
             self.clock.step_down()
             for asker, token in self.reads.give_up():
                 self.answer_read(asker, token, 0)
@@ -182,9 +192,17 @@ class RaftState:
     # The log
 
     def append(self, entry: Entry) -> None:
-        """Append an entry of this node's own: as a leader, or to found a cluster."""
+        """Append an entry that this node has built: as a leader, or to found a cluster."""
         self.log.append(entry)
         self._note_configuration(entry)
+
+    def append_own(self, kind: int, payload: bytes) -> Index:
+        """Append an entry as the leader, stamped with the log's time. Returns its index."""
+        log = self.log
+        time_ms = max(log.last_time_ms, self.clock.now_ms())
+        index = log.last_index + 1
+        self.append(Entry(index, self.term, time_ms, kind, payload))
+        return index
 
     def splice(self, entries: list[Entry]) -> None:
         """Take a leader's entries; what conflicts with them is cut off, its configuration included."""

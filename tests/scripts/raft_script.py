@@ -11,6 +11,11 @@
     propose N payload ...    append, on a leader, in one turn
     read N token ...         ask for a read index, in one turn
     ask N token              ask the leader for one, by message
+    spawn N                  start a node that knows nothing, for a later change to add
+    change N 1,2,4 [learners=5] [addresses=4@host:port,...]
+                             ask leader N for exactly these voters and learners; a refusal is shown
+    members N                the configuration that counts on node N
+    retire N                 tell node N that it was removed
     deliver [from=N] [to=N] [kind=AppendRequest] [count=N]
                              deliver what is under way now, or as many of it
     lose, repeat [...]       the same filters: drop it; deliver it but keep it under way
@@ -31,9 +36,13 @@
 Each effect is a line: a message sent, a write begun, entries applied, reads confirmed or refused.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from msgspec.structs import replace
 
 from respraft.config import RaftConfig
+from respraft.raft.configuration import Configuration
+from respraft.raft.membership import ChangeRefused
 from respraft.raft.message import (
     NOBODY,
     AppendRequest,
@@ -53,7 +62,7 @@ from respraft.raft.message import (
     VoteResponse,
 )
 from respraft.raft.ready import LogWrite, NotLeader, PeerStatus, Ready, Role, TransferRefused
-from tests.unit.raft.cluster import Cluster, Envelope, Host
+from tests.unit.raft.cluster import Cluster, Envelope, Host, configuration_of
 
 
 class RaftScript:
@@ -177,6 +186,31 @@ class RaftScript:
     def do_ended(self, arguments: list[str], options: dict[str, str]) -> None:
         self.host(arguments[0]).snapshot_ended(int(arguments[1]))
 
+    # Membership
+
+    def do_spawn(self, arguments: list[str], options: dict[str, str]) -> None:
+        self.cluster.spawn(int(arguments[0]))
+
+    def do_change(self, arguments: list[str], options: dict[str, str]) -> None:
+        host = self.host(arguments[0])
+        wanted = list(configuration_of(_ids(arguments[1]), _ids(options.get("learners", ""))).members)
+        addresses = dict(each.split("@") for each in options.get("addresses", "").split(",") if each)
+        wanted = [replace(each, peer=addresses.get(str(each.id), "")) for each in wanted]
+        host.observe()
+        try:
+            if host.node.change_membership(wanted) is None:
+                self.lines.append("nothing to change")
+        except (ChangeRefused, NotLeader) as refusal:
+            self.lines.append(f"{type(refusal).__name__} {refusal}".strip())
+        host.turn()
+
+    def do_members(self, arguments: list[str], options: dict[str, str]) -> None:
+        configuration = self.host(arguments[0]).node.configuration
+        self.lines.append(f"n{arguments[0]} knows {describe_configuration(configuration)}")
+
+    def do_retire(self, arguments: list[str], options: dict[str, str]) -> None:
+        self.host(arguments[0]).node.retire()
+
     # The network
 
     def do_deliver(self, arguments: list[str], options: dict[str, str]) -> None:
@@ -295,9 +329,39 @@ def _state(peer: PeerStatus) -> str:
     return "?" if peer.probing else ""
 
 
+def describe_configuration(configuration: Configuration | None) -> str:
+    """Who votes, who learns, and what is under way."""
+    if configuration is None:
+        return "no configuration"
+    learners = [member.id for member in configuration.members if not member.voter]
+    parts = [f"voters={_list(configuration.new_voters())}"]
+    for name, ids in (
+        ("old", configuration.old_voters),
+        ("learners", learners),
+        ("planned", configuration.planned_voters),
+        ("leaving", configuration.leaving),
+        ("removed", configuration.removed_ids),
+    ):
+        if ids:
+            parts.append(f"{name}={_list(ids)}")
+    parts += [f"n{member.id}@{member.peer}" for member in configuration.members if member.peer]
+    return " ".join(parts)
+
+
+def _list(ids: Sequence[NodeId]) -> str:
+    return ",".join(map(str, ids))
+
+
+def _ids(text: str) -> list[NodeId]:
+    return [int(each) for each in text.split(",") if each]
+
+
 def _payload(entry: Entry) -> str:
     if entry.kind:
-        return "(configuration)"
+        first = entry.index == 1  # The one that every script begins with.
+        return (
+            "(configuration)" if first else f"({describe_configuration(Configuration.decode(entry.payload))})"
+        )
     text = entry.payload.decode()
     return "" if not text or "/" in text else f"({text})"
 

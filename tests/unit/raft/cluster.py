@@ -325,6 +325,11 @@ class Cluster:
         self.hosts[node_id] = Host(self, node_id, disk)
         return self.hosts[node_id]
 
+    def spawn(self, node_id: NodeId) -> Host:
+        """Start a node that knows nothing yet, for a later change of the membership to add."""
+        assert node_id not in self.hosts, "it is there already"
+        return self.replace(node_id, Disk())
+
     def on_ready(self, host: Host, ready: Ready) -> None:
         """A host is about to carry out a `Ready`."""
         if self.watch is not None:

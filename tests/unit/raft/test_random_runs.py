@@ -1,9 +1,10 @@
 """Whole clusters of cores under a seeded scheduler that loses, repeats, delays, reorders and crashes.
 
-Each seed is a run with its own size and its own mix of faults. Checked throughout, over everything that any
-node ever did (Raft paper, figure 3): election safety, log matching, leader completeness, state-machine
-safety; besides, that nothing is committed that a majority has not on disk, and that no read is answered with
-an index below what was committed when it came. At the end the faults stop, and the cluster has to agree.
+Each seed is a run with its own size and its own mix of faults and changes of the membership. Checked
+throughout, over everything that any node ever did (Raft paper, figure 3): election safety, log matching,
+leader completeness, state-machine safety; besides, that nothing is committed that a majority has not on
+disk, and that no read is answered with an index below what was committed when it came. At the end the faults
+stop, and the cluster has to agree.
 
 A failure names its seed; `Run(SEED).execute()` repeats it.
 """
@@ -11,8 +12,11 @@ A failure names its seed; `Run(SEED).execute()` repeats it.
 import random
 
 import pytest
+from msgspec.structs import replace
 
 from respraft.config import RaftConfig
+from respraft.raft.configuration import Member
+from respraft.raft.membership import ChangeRefused
 from respraft.raft.message import (
     Entry,
     Index,
@@ -77,9 +81,12 @@ class Checker:
         assert entry.index == len(self.committed) + 1
         self.committed.append(entry)
         hosts = self.cluster.hosts.values()
-        disks = [host.disk for host in hosts if host.id in self.cluster.configuration.voters()]
-        holders = [disk for disk in disks if disk.has(entry)]
-        assert 2 * len(holders) > len(disks), f"entry {entry.index} is committed on {len(holders)} disks"
+        holders = [host.id for host in hosts if host.disk.has(entry)]
+        # Somebody has decided so by the configuration that counts for him, and may have moved on since.
+        counting = [known for host in hosts for known in host.node.configurations.known()]
+        assert any(known.has_quorum(holders) for known in counting), (
+            f"entry {entry.index} is committed on {holders} only"
+        )
 
     def read_answered(self, token: object, index: Index) -> None:
         """A read sees everything that was committed when it came."""
@@ -121,6 +128,9 @@ class Run:
         self.installs = 0
         self.persists = rng.choice([0.30, 0.45])  # Slow disks, or fast ones.
         self.numbers = 0
+        self.changes = rng.choice([0.0, 0.02, 0.06, 0.15])  # Of the membership.
+        self.changes_begun = 0
+        self.fresh_ids = list(range(nodes + 2, nodes + 6))
 
     def execute(self) -> None:
         """Do it all; fails by an assertion."""
@@ -151,6 +161,8 @@ class Run:
             self.compact(host)
         elif rng.random() < 0.05:
             self.transfer(host)
+        elif rng.random() < self.changes:
+            self.change()
         elif chance < 0.12:
             cluster.time_ms += rng.choice([0, TICK_MS])
             host.tick(rng.choice([1, 1, 1, 3, self.hurry]))
@@ -189,7 +201,7 @@ class Run:
                 other.node.peer_unreachable(host.id)
 
     def propose(self, host: Host) -> None:
-        if host.node.role is Role.LEADER:
+        if host.node.takes_proposals:
             self.numbers += self.rng.choice([1, 1, 5])
             host.propose(
                 *[b"%d" % number for number in range(self.rng.choice([1, 1, 5]))], b"%d" % self.numbers
@@ -231,6 +243,29 @@ class Run:
         elif node.leader:
             self.cluster.send(host.id, node.leader, ReadIndexRequest(host.id, node.term, token))
 
+    def change(self) -> None:
+        """Ask the leader for other members: some more, some less, in any roles."""
+        rng, leader = self.rng, self.cluster.leader()
+        if leader is None or leader.node.configuration is None:
+            return
+        wanted = {member.id: member for member in leader.node.configuration.members}
+        for _ in range(rng.choice([1, 1, 2, 3])):
+            if self.fresh_ids and rng.random() < 0.3:
+                node_id = self.fresh_ids.pop(0)
+                self.cluster.spawn(node_id)
+                wanted[node_id] = Member(node_id, "", "", node_id, rng.random() < 0.8)
+                continue
+            member = wanted.pop(rng.choice(sorted(wanted)), None) if wanted else None
+            if member is not None and rng.random() < 0.5:
+                wanted[member.id] = replace(member, voter=rng.random() < 0.7)
+        leader.observe()
+        try:
+            self.changes_begun += leader.node.change_membership(wanted.values()) is not None
+        except ChangeRefused:
+            return
+        if rng.random() < 0.7:
+            leader.turn()
+
     def recover(self) -> None:
         """No more faults: a leader within bounded time, and everybody has everything it commits."""
         cluster = self.cluster
@@ -238,6 +273,7 @@ class Run:
         for host in cluster.hosts.values():
             if not host.up:
                 host.start()
+        self.changes = 0.0
         cluster.pass_ticks(30)  # Who was cut off as a leader has stepped down by then.
         for _ in range(200):
             cluster.pass_ticks()
@@ -251,7 +287,7 @@ class Run:
         for _ in range(10):
             cluster.pass_ticks(2)
             self.finish_transfers()
-        for host in cluster.hosts.values():
+        for host in self.members(leader):
             assert host.node.commit_index == leader.node.last_index, f"n{host.id} was left behind"
             assert self.checker.committed[-1].payload == b"last"
 
@@ -263,13 +299,28 @@ class Run:
 
     def is_followed_by_all(self, leader: Host) -> bool:
         """A node whose term ran ahead may depose a leader once more; then it follows, too."""
-        hosts = self.cluster.hosts.values()
-        return all((host.node.term, host.node.leader) == (leader.node.term, leader.id) for host in hosts)
+        configuration = leader.node.configuration
+        assert configuration is not None
+        # With everybody alive nothing can hold up a change that is under way.
+        return (
+            leader.node.takes_proposals
+            and configuration.settled
+            and all(
+                (host.node.term, host.node.leader) == (leader.node.term, leader.id)
+                for host in self.members(leader)
+            )
+        )
+
+    def members(self, leader: Host) -> list[Host]:
+        """Who belongs to the cluster by the leader's configuration."""
+        configuration = leader.node.configuration
+        assert configuration is not None
+        return [self.cluster[member.id] for member in configuration.members]
 
 
 @pytest.mark.parametrize("block", range(10))
 def test_seeds(block: int) -> None:
-    answered = entries = installs = 0
+    answered = entries = installs = changes = 0
     for seed in range(block * SEEDS // 10, (block + 1) * SEEDS // 10):
         run = Run(seed)
         try:
@@ -279,7 +330,9 @@ def test_seeds(block: int) -> None:
         answered += run.checker.reads_answered
         entries += len(run.checker.committed)
         installs += run.installs
+        changes += run.changes_begun
     # A scheduler under which nothing ever happens would find nothing.
     assert answered > 100
     assert entries > 500
     assert installs > 0
+    assert changes > 10
