@@ -252,6 +252,7 @@ class Driver:
         self._timings.lag_s.append(max(0.0, late_ms / 1000))
         paused = late_ms > LATE_TICKS * TICK_MS and self._drain_passes < DRAIN_PASSES_MAX
         if paused and (self._heard_peer or not self._drain_passes):
+            self._replica.resume()
             self._heard_peer = False
             self._drain_passes += 1
             self._loop.call_later(DRAIN_PASS_S, self._tick)

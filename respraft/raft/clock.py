@@ -46,6 +46,7 @@ class LogClock:
         self._followed_ms = 0  # What the leader's clock said last,
         self._followed_at: float | None = None  # and when, on our monotonic clock; None: never heard.
         self._followed_term: Term = 0  # And the term of the leader who said it.
+        self._input_waited = False  # What comes in until the next tick has waited for us, who knows how long.
         # A wall clock as it was heard, less our monotonic clock then: add the latter to carry it on.
         self._offsets: dict[NodeId, float] = {}
 
@@ -82,6 +83,8 @@ class LogClock:
         log's time less well than we do, but it is the one who stamps. Who went on with the older time and
         led next would let the log's time jump by the difference.
         """
+        if self._input_waited:
+            return
         if self._followed_term != self._term or time_ms >= self._followed_ms:
             self._followed_term = self._term
             self._followed_ms = time_ms
@@ -93,9 +96,21 @@ class LogClock:
         It may be an old one that was missed, so it only counts when it is newer than the last heartbeat;
         on a node that heard none, entries alone say nothing about what time it is.
         """
-        if self._followed_at is not None and time_ms >= self._followed_ms:
+        if self._followed_at is not None and time_ms >= self._followed_ms and not self._input_waited:
             self._followed_ms = time_ms
             self._followed_at = self.monotonic_ms
+
+    def resume(self) -> None:
+        """This process was paused: input that comes before the next tick has waited for it.
+
+        It says nothing about what time it is, while our monotonic clock has gone on. Who took a heartbeat of
+        before the pause for news, and told a candidate so, would let the log's time stand for as long.
+        """
+        self._input_waited = True
+
+    def tick(self) -> None:
+        """Input that has piled up has been taken."""
+        self._input_waited = False
 
     def enter_term(self, term: Term) -> None:
         """Another leader's time counts from now on, once it is heard; until then the last one's goes on."""

@@ -55,6 +55,7 @@ class RaftNode(RaftState):
     def tick(self) -> None:
         """One tick has passed. Give what has come from peers before this, not after."""
         self.ticks += 1
+        self.clock.tick()
         if self.role is Role.LEADER:
             leader.tick(self)
         else:

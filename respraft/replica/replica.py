@@ -118,6 +118,10 @@ class Replica:
         self._wall_ms = wall_ms
         self._core.clock.observe(monotonic_ms, wall_ms)
 
+    def resume(self) -> None:
+        """This process was paused for a while: what comes in before the next tick has piled up meanwhile."""
+        self._core.clock.resume()
+
     def tick(self) -> None:
         """One `TICK_MS` has passed. Peer input that came before must have been given already."""
         core = self._core

@@ -61,6 +61,22 @@ def test_knowledge_of_a_newer_term_counts_more_than_a_higher_guess() -> None:
     assert clock.now_ms() == WALL - 3_900
 
 
+def test_what_piled_up_during_a_pause_is_no_news_of_the_time() -> None:
+    clock = LogClock()
+    clock.observe(1_000.0, WALL)
+    clock.enter_term(1)
+    clock.follow(WALL)
+    clock.observe(2_500.0, WALL + 1_500)  # A pause. Meanwhile another leader has begun, and has died.
+    clock.resume()
+    clock.enter_term(2)
+    clock.follow(WALL + 300)  # 1200 ms old, but who can tell?
+    clock.follow_entry(WALL + 310)
+    assert clock.heard() == HeardTime(term=1, said_ms=WALL, ago_ms=1_500)
+    clock.tick()
+    clock.follow(WALL + 1_500)
+    assert clock.heard() == HeardTime(term=2, said_ms=WALL + 1_500, ago_ms=0)
+
+
 def test_what_a_leader_stamped_itself_is_of_its_own_term() -> None:
     clock = LogClock()
     clock.observe(1_000.0, WALL)
