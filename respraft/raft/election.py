@@ -4,6 +4,10 @@
         ^                            │                                     │
         └────── a leader is heard, the majority refuses, or a newer term ──┘
 
+Patience ends when nothing was heard for it, or soon after the leader is known to be gone (`peer_gone`).
+Then two survivors are likely to lose it together, so each waits 0 to 50 ms at random, anew when it has
+granted a pre-vote meanwhile, and a round that failed is repeated after 50 to 100 ms, for one election timeout.
+
 A pre-vote asks whether an election would succeed and changes no term, so a node that can't win disturbs
 nobody. Whoever has heard a leader within the base election timeout refuses both kinds of votes, unless
 that leader itself wants to be replaced (`transfer`).
@@ -38,6 +42,19 @@ def tick(state: RaftState) -> None:
     # A learner, a removed node, or one without a configuration: nothing to do but to know that nobody leads.
     state.leader = NOBODY
     state.reset_election_timer()
+
+
+def peer_gone(state: RaftState, peer: NodeId) -> None:
+    """The process of `peer` is known to have ended. If it led, there is nothing to be patient for.
+
+    This node's knowledge is its own: whoever still hears that leader goes on refusing votes.
+    """
+    if state.role is not Role.FOLLOWER or state.leader != peer:
+        return
+    state.leader = NOBODY
+    if state.is_voter():
+        state.hasty_until_tick = state.ticks + state.election_ticks
+        state.wait_hastily()
 
 
 def campaign(state: RaftState, *, transfer: bool = False) -> None:
@@ -84,6 +101,8 @@ def on_pre_vote_request(state: RaftState, request: PreVoteRequest) -> None:
         and not state.has_live_leader()
         and state.log.is_up_to_date(request.last_index, request.last_term)
     )
+    if granted and state.role is Role.FOLLOWER and state.ticks < state.hasty_until_tick:
+        state.wait_hastily()
     term = request.term if granted else state.term
     state.send(request.sender, PreVoteResponse(state.node_id, term, granted))
 

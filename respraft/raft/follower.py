@@ -101,6 +101,7 @@ def _hear_leader(state: RaftState, sender: NodeId) -> None:
     if state.leader == NOBODY or state.role is not Role.FOLLOWER:
         state.become_follower(state.term, sender)
     state.leader_heard_tick = state.ticks
+    state.hasty_until_tick = 0
     state.election_tick = state.ticks + state.patience_ticks
 
 

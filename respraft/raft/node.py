@@ -1,10 +1,11 @@
 """One node of a Raft group, without I/O: what goes in, and what has to be done about it.
 
 In: `step(message)`, `tick()`, `propose(payload)`, `read_index(token)`, `persisted(number)`, `applied(index)`,
-`peer_unreachable(peer)`, `campaign()`, `transfer_leadership(to)`, `change_membership(members)`, `retire()`,
-`compact_to(index)`, `install_snapshot(...)`, `snapshot_ended(peer)`, and the clock, which is observed from
-outside. Out: `take_ready()`, whose contract is `ready.py`. Nothing else has an effect on the world, and
-nothing here blocks, reads a clock or draws randomness of its own: the same calls give the same answers.
+`peer_unreachable(peer)`, `peer_gone(peer)`, `campaign()`, `transfer_leadership(to)`,
+`change_membership(members)`, `retire()`, `compact_to(index)`, `install_snapshot(...)`,
+`snapshot_ended(peer)`, and the clock, which is observed from outside. Out: `take_ready()`, whose contract is
+`ready.py`. Nothing else has an effect on the world, and nothing here blocks, reads a clock or draws
+randomness of its own: the same calls give the same answers.
 
 Not thread-safe; one owner calls everything. An assertion that fails is a bug in this package or a broken
 contract, and the process must stop: whatever it would say next can't be trusted.
@@ -133,6 +134,14 @@ class RaftNode(RaftState):
         it says so.
         """
         leader.snapshot_ended(self, peer)
+
+    def peer_gone(self, peer: NodeId) -> None:
+        """The process of `peer` has ended: both links were ended by its side, and a redial was refused.
+
+        A follower of that leader stands within 50 ms instead of waiting for its timer. Should it live after
+        all, behind a middlebox that does such things, those who still hear it refuse the votes.
+        """
+        election.peer_gone(self, peer)
 
     def campaign(self, *, transfer: bool = False) -> None:
         """Try to become leader now. Does nothing on a leader, and on a node without a vote.

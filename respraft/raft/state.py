@@ -18,6 +18,7 @@ Accepted appends are a third kind: only the highest one is answered, once the lo
 
 import random
 from dataclasses import dataclass
+from typing import Final
 
 from respraft.config import RaftConfig
 from respraft.raft.clock import LogClock
@@ -38,6 +39,11 @@ from respraft.raft.message import (
 from respraft.raft.progress import Progress
 from respraft.raft.read_index import ReadIndex
 from respraft.raft.ready import HardState, LogWrite, Role
+
+
+HASTY_TICKS: Final = 5
+"""50 ms: how long a survivor waits at most before its first round when its leader is gone, and at least
+between two rounds. Long against a round, which takes a round trip and a log write for each of its halves."""
 
 
 @dataclass(slots=True)
@@ -87,6 +93,7 @@ class RaftState:
         self.leader_heard_tick = 0  # Means something while `leader` is set.
         self.patience_ticks = 0  # How long this node waits for a leader, or for an election to end,
         self.election_tick = 0  # and when that is over.
+        self.hasty_until_tick = 0  # Until then rounds are short: the last leader is known to be gone.
         self.heartbeat_tick = 0  # When a leader's next heartbeat is due.
         self.election_ticks = config.election_ticks
         self.heartbeat_ticks = config.heartbeat_ticks
@@ -185,9 +192,18 @@ class RaftState:
         self.accepted = None
 
     def reset_election_timer(self) -> None:
-        """Draw a new patience from [n, 2n), so that two nodes seldom lose theirs together."""
+        """Draw a new patience from [n, 2n), so that two nodes seldom lose theirs together.
+
+        While a leader is known to be gone only the next round is waited for, and that not for long.
+        """
         self.patience_ticks = self.election_ticks + self.rng.randrange(self.election_ticks)
         self.election_tick = self.ticks + self.patience_ticks
+        if self.ticks < self.hasty_until_tick:
+            self.election_tick = self.ticks + HASTY_TICKS + self.rng.randrange(HASTY_TICKS)
+
+    def wait_hastily(self) -> None:
+        """Draw the wait before a round of one's own, so that two survivors seldom begin together."""
+        self.election_tick = self.ticks + self.rng.randrange(HASTY_TICKS + 1)
 
     # The log
 

@@ -30,6 +30,7 @@
     take N name              copy node N's state as of what it has applied
     install N name           that state has arrived whole at node N
     ended N M                tell node N that its transfer to M has ended
+    gone N M                 tell node N that the process of M has ended
     show [N]                 role, term, indexes, and a leader's view of its peers
     mail                     what is under way
 
@@ -210,6 +211,12 @@ class RaftScript:
 
     def do_retire(self, arguments: list[str], options: dict[str, str]) -> None:
         self.host(arguments[0]).node.retire()
+
+    def do_gone(self, arguments: list[str], options: dict[str, str]) -> None:
+        host = self.host(arguments[0])
+        host.observe()
+        host.node.peer_gone(int(arguments[1]))
+        host.turn()
 
     # The network
 
