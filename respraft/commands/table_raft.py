@@ -5,12 +5,13 @@ Each is there under two names: `RAFT.STATUS`, as RedisRaft has it, and `RAFT STA
 
 from typing import Final
 
-from respraft.commands.spec import LOCAL, CommandSpec
+from respraft.commands.spec import LOCAL, OPTIONAL, Argument, CommandSpec
 
 _SINCE: Final = "0.1.0"
 _GROUP: Final = "raft"
 _FLAGS: Final = ("noscript", "loading", "stale")
-# Word, summary, complexity.
+_ADMIN: Final = ("admin", "noscript", "loading", "stale")
+# Word, summary, complexity; and flags and arguments where they are not the usual ones.
 _COMMANDS: Final = (
     ("HELP", "Show helpful text about the different subcommands", "O(1)"),
     ("LEADER", "Get the client address of the leader, or nil when none is known", "O(1)"),
@@ -19,23 +20,40 @@ _COMMANDS: Final = (
         "Get the state of this node and of the cluster as it sees it",
         "O(N) where N is the number of members",
     ),
+    (
+        "TRANSFER_LEADER",
+        "Hand leadership over to a node, or to the best one",
+        "O(1); waits for the new leader, an election timeout at most",
+        _ADMIN,
+        (Argument("node-id", "integer", flags=OPTIONAL),),
+    ),
 )
 
 
-def _rows(prefix: str, arity: int) -> tuple[CommandSpec, ...]:
-    return tuple(
-        CommandSpec(
-            name=f"{prefix}{word}".encode(),
-            arity=arity,
-            kind=LOCAL,
-            flags=_FLAGS,
-            summary=summary,
-            since=_SINCE,
-            group=_GROUP,
-            complexity=complexity,
-        )
-        for word, summary, complexity in _COMMANDS
+def _row(
+    name: str,
+    words: int,
+    summary: str,
+    complexity: str,
+    flags: tuple[str, ...] = _FLAGS,
+    arguments: tuple[Argument, ...] = (),
+) -> CommandSpec:
+    """Return a row whose name is `words` words long. Who takes arguments checks their number himself."""
+    return CommandSpec(
+        name=name.encode(),
+        arity=-words if arguments else words,
+        kind=LOCAL,
+        flags=flags,
+        summary=summary,
+        since=_SINCE,
+        group=_GROUP,
+        complexity=complexity,
+        arguments=arguments,
     )
+
+
+def _rows(prefix: str, words: int) -> tuple[CommandSpec, ...]:
+    return tuple(_row(prefix + word, words, *rest) for word, *rest in _COMMANDS)
 
 
 RAFT_COMMANDS: Final = (
@@ -47,7 +65,7 @@ RAFT_COMMANDS: Final = (
         since=_SINCE,
         group=_GROUP,
         complexity="Depends on subcommand.",
-        subcommands=_rows("RAFT|", arity=2),
+        subcommands=_rows("RAFT|", words=2),
     ),
-    *_rows("RAFT.", arity=1),
+    *_rows("RAFT.", words=1),
 )

@@ -33,7 +33,8 @@ from respraft.peer.codec import Codec
 from respraft.peer.interface import Identity as PeerSelf
 from respraft.peer.interface import Introduction
 from respraft.peer.network import PeerNetwork
-from respraft.raft.message import NodeId
+from respraft.raft.message import NOBODY, NodeId
+from respraft.raft.ready import NotLeader, TransferRefused
 from respraft.replica.batch import Answer, Refusal
 from respraft.replica.formation import PeerIdentity
 from respraft.replica.machine import Command, Machine
@@ -64,6 +65,20 @@ class NodeClient(Protocol):
     def abort(self) -> None:
         """`answer` raised: this client is in no state to go on. The node is."""
         ...
+
+
+class _Done:
+    """Waits for an answer of which only that it came is of interest."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+
+    def answer(self, _answer: Answer) -> None:
+        """It is over, well or not."""
+        self.event.set()
+
+    def abort(self) -> None:
+        """Never called: the answer cannot fail."""
 
 
 class Node(Generic[M]):
@@ -171,6 +186,18 @@ class Node(Generic[M]):
         self.driver.wake()
         return self.replica.submit_reads(client, commands, database, size)
 
+    def transfer_leadership(self, to: NodeId, client: NodeClient) -> None:
+        """Hand leadership over, and have a turn follow; see `Replica.transfer_leadership`."""
+        self.driver.wake()
+        self.replica.transfer_leadership(to, client)
+
+    async def hand_over(self) -> None:
+        """If this node leads, hand leadership to the best of the others, and wait until that has ended."""
+        done = _Done()
+        with contextlib.suppress(NotLeader, TransferRefused):
+            self.transfer_leadership(NOBODY, done)
+            await done.event.wait()
+
     # -- peer.Gatekeeper and peer.Receiver -----------------------------------------------------------
 
     def check(self, peer: Introduction) -> str | None:
@@ -204,7 +231,10 @@ class Node(Generic[M]):
             _log.error("this node is refused by its cluster and serves nobody: %s", text)
 
     def on_dial_refused(self, peer: NodeId) -> None:
-        """Nobody listens there: the redial is the network's."""
+        """Nobody listens there: the redial is the network's, but if this is the leader, it is gone."""
+        if self.network.ended_by_peer(peer):
+            self.driver.wake()
+            self.replica.peer_gone(peer)
 
     # -- Own -----------------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@
 
 Patience ends when nothing was heard for it, or soon after the leader is known to be gone (`peer_gone`).
 Then two survivors are likely to lose it together, so each waits 0 to 50 ms at random, anew when it has
-granted a pre-vote meanwhile, and a round that failed is repeated after 50 to 100 ms, for one election timeout.
+granted a pre-vote meanwhile, and a round that failed is repeated after 50 to 100 ms, for one election
+timeout.
 
 A pre-vote asks whether an election would succeed and changes no term, so a node that can't win disturbs
 nobody. Whoever has heard a leader within the base election timeout refuses both kinds of votes, unless

@@ -40,7 +40,6 @@ from respraft.raft.progress import Progress
 from respraft.raft.read_index import ReadIndex
 from respraft.raft.ready import HardState, LogWrite, Role
 
-
 HASTY_TICKS: Final = 5
 """50 ms: how long a survivor waits at most before its first round when its leader is gone, and at least
 between two rounds. Long against a round, which takes a round trip and a log write for each of its halves."""

@@ -59,6 +59,8 @@ class Refusal(enum.Enum):
     """Handed over and not seen applied in time: executed once or not at all."""
     READ_UNCONFIRMED = enum.auto()
     """No quorum confirmed the leader in time; only reads, and none was executed."""
+    NOT_HANDED_OVER = enum.auto()
+    """Leadership went to nobody, or not to whom it was to go, in time."""
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):

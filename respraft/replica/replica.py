@@ -40,6 +40,7 @@ from respraft.replica.applier import Applier
 from respraft.replica.barrier import ReadBarrier, ReadGroup
 from respraft.replica.batch import TIME_PAYLOAD, Answer, Client, Refusal, UnknownPayload
 from respraft.replica.formation import Formation, PeerIdentity, check_peer
+from respraft.replica.handover import Handover
 from respraft.replica.machine import Command, Machine, Reply
 from respraft.replica.message import ForwardRefusal, ForwardRequest
 from respraft.replica.origin import Origin
@@ -103,6 +104,7 @@ class Replica:
             node_id=identity.node_id, machine=machine, origin=self._origin, counters=self.counters
         )
         self._loading = core.commit_index - self._applier.index > LOADING_ENTRIES
+        self._handover = Handover(config.raft)
         self._barrier = ReadBarrier(client=config.client, raft=config.raft)
         self._formation = (
             Formation(identity.node_id, identity.incarnation, config.cluster.members)
@@ -187,6 +189,21 @@ class Replica:
             self._formation.link_down(peer)
         self._core.peer_unreachable(peer)
 
+    def peer_gone(self, peer: NodeId) -> None:
+        """Both links with `peer` were ended by its side, and a redial is refused: its process has ended."""
+        self._core.peer_gone(peer)
+
+    def transfer_leadership(self, to: NodeId, client: Client) -> None:
+        """Hand leadership over to `to`, or to the best voter (NOBODY); `client` is answered at its end.
+
+        The answer is the new leader's id, or `Refusal.NOT_HANDED_OVER`.
+
+        Raises:
+            NotLeader: This node does not lead.
+            TransferRefused: That cannot be; nothing has changed.
+        """
+        self._handover.begin(self._core, to, client, self._now_ms)
+
     def refused(self, text: str) -> None:
         """A peer that knows the cluster refused this node's life. Only a node without a past is affected."""
         if self._core.configuration is None and self._refused != text:
@@ -209,7 +226,9 @@ class Replica:
         if self._formation is not None:
             self._form()
         self._refresh_admission()
-        self._origin.flush(core.leader, core.term, self._now_ms)
+        self._watch_handover()
+        if core.transfer is None:
+            self._origin.flush(core.leader, core.term, self._now_ms)
         self._ask_barrier()
         ready = core.take_ready(write_allowed=not self._write_in_flight)
         for number, index in ready.reads:
@@ -263,6 +282,8 @@ class Replica:
             lost_total=self._origin.lost_total,
             in_flight_bytes=self._origin.in_flight_bytes,
             reads_waiting=self._barrier.waiting,
+            handovers_begun=self._handover.begun_total,
+            handovers_done=self._handover.done_total,
             skew_ms=self._core.clock.skew_ms,
             loading=self._loading,
             refused=self._refused,
@@ -307,7 +328,7 @@ class Replica:
         """
         core = self._core
         deadline = self._machine.next_deadline()
-        if deadline is None or core.role is not Role.LEADER or core.last_index > self._applier.index:
+        if deadline is None or not core.takes_proposals or core.last_index > self._applier.index:
             return
         if deadline > core.clock.now_ms():
             return
@@ -317,8 +338,17 @@ class Replica:
             self.counters.time_entries += 1
             core.propose(TIME_PAYLOAD)
 
+    def _watch_handover(self) -> None:
+        """Answer who waits for a handover, and tell origins where to go on if it came to nothing."""
+        core = self._core
+        self._answers += self._handover.look(core, self._now_ms)
+        for origin, session in self._handover.release(core):
+            self._on_forward(ForwardRequest(origin, core.term, session, []))
+
     def _deliver(self, session: Index, payloads: list[bytes]) -> None:
         core = self._core
+        if core.transfer is not None:
+            return  # A question to ourselves; whoever leads in the end will be asked.
         if self._admission is not None:
             answer = self._admission[1].append(payloads, session, core.propose)
             if answer is not None:
@@ -334,6 +364,9 @@ class Replica:
         core = self._core
         self.counters.forwards_received += len(request.payloads)
         self._refresh_admission()
+        if core.transfer is not None:
+            self._handover.hold(request.sender, request.session)
+            return
         if self._admission is None:
             answer: tuple[int, int] | None = (0, 0)
         else:

@@ -69,6 +69,8 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     lost_total: int  # Own batches whose outcome their clients were told is unknown.
     in_flight_bytes: int
     reads_waiting: int
+    handovers_begun: int  # Of this node's leadership, since the start,
+    handovers_done: int  # and how many of them ended with another leader.
     skew_ms: float  # Largest distance of a known clock from the median.
     loading: bool
     refused: str | None  # Why the cluster does not know this node, if it said so.

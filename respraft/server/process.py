@@ -1,7 +1,8 @@
 """The process of `respraft server`: a node with the keyspace and a Redis port, until a signal.
 
 Up: the data directory (which may refuse to start), then peers, clients and HTTP. Down, at SIGTERM or
-SIGINT: no new clients, what is in flight is answered, the state is flushed, the log closed.
+SIGINT: leadership is handed over, no new clients, what is in flight is answered, the state is flushed, the
+log closed.
 """
 
 import asyncio
@@ -86,6 +87,7 @@ async def _run(config: Config, node: Node[KeyspaceMachine]) -> int:
         )
         await stop.wait()
         _log.info("stopping")
+        await node.hand_over()
         await server.drain(DRAIN_S)
     _log.info("stopped; everything that was acknowledged is on disk")
     return EXIT_OK

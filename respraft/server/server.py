@@ -18,10 +18,12 @@ from typing import Any, Final
 from respraft.commands.table import CommandTable
 from respraft.config import parse_address
 from respraft.node.node import Node
-from respraft.replica.batch import Refusal
+from respraft.raft.message import NodeId
+from respraft.raft.ready import NotLeader, TransferRefused
+from respraft.replica.batch import Answer, Refusal
 from respraft.replica.machine import Command
-from respraft.resp.errors import ReplyError
-from respraft.resp.replies import Reply
+from respraft.resp.errors import ReplyError, no_leader
+from respraft.resp.replies import OK, Reply
 from respraft.resp.requests import RequestLimits
 from respraft.server import status
 from respraft.server.clients import ClientConnection, refusal_error
@@ -38,6 +40,21 @@ HEADER_BYTES_MAX: Final = 64 << 10
 """Redis's limit on the line that holds a count or a length."""
 
 _log: Final = logging.getLogger("respraft.server")
+
+
+class _TransferReply:
+    """Waits for the end of a handover, and makes a reply of it."""
+
+    def __init__(self) -> None:
+        self.reply = Deferred()
+
+    def answer(self, answer: Answer) -> None:
+        """It is over."""
+        failed = answer.refusal is not None
+        self.reply.resolve(ReplyError("ERR", "transfer timed out") if failed else OK)
+
+    def abort(self) -> None:
+        """Resolving it has failed, and so will whatever is tried next with that connection."""
 
 
 class Server:
@@ -199,6 +216,23 @@ class Server:
             input_bytes=totals.input_bytes,
             output_bytes=totals.output_bytes,
         )
+
+    def transfer_leadership(self, to: NodeId) -> Reply | Deferred:
+        """Hand leadership over; the reply comes when that has ended."""
+        waiting = _TransferReply()
+        try:
+            self.node.transfer_leadership(to, waiting)
+        except NotLeader:
+            raise self._ask_the_leader() from None
+        except TransferRefused as refusal:
+            raise ReplyError("ERR", str(refusal)) from None
+        return waiting.reply
+
+    def _ask_the_leader(self) -> ReplyError:
+        seen = self.raft_status()
+        if seen.leader_addr is None:
+            return no_leader()
+        return ReplyError("ERR", f"this node does not lead: ask node {seen.leader_id}, at {seen.leader_addr}")
 
     # -- Own -----------------------------------------------------------------------------------------
 

@@ -1,11 +1,12 @@
-"""RAFT LEADER, RAFT STATUS and RAFT HELP, also spelled RAFT.LEADER and so on, as in RedisRaft."""
+"""RAFT LEADER, STATUS, TRANSFER_LEADER and HELP, also spelled RAFT.LEADER and so on, as in RedisRaft."""
 
 from typing import Any, Final
 
-from respraft.raft.message import NOBODY
+from respraft.raft.message import NOBODY, NodeId
+from respraft.resp.errors import ReplyError, wrong_arity
 from respraft.resp.replies import Reply
 from respraft.server.local.help import help_reply
-from respraft.server.local.view import ClientView, MemberStatus, ServerView
+from respraft.server.local.view import ClientView, Deferred, MemberStatus, ServerView
 
 _HELP: Final = (
     "LEADER",
@@ -14,6 +15,10 @@ _HELP: Final = (
     "STATUS",
     "    Return the state of this node, and of the cluster as this node sees it. A member's match_index is",
     "    nil on nodes that do not lead. INFO raft says the same and more, for programs that parse INFO.",
+    "TRANSFER_LEADER [<node-id>]",
+    "    Hand leadership over to that node, or to the best of the others. To be asked of the leader. OK once",
+    "    it leads; 'ERR transfer timed out' if that takes longer than an election timeout, and then the",
+    "    leader goes on.",
 )
 
 
@@ -47,6 +52,14 @@ def status(server: ServerView, _client: ClientView, _args: list[bytes]) -> Reply
     }
 
 
+def transfer_leader(server: ServerView, _client: ClientView, args: list[bytes]) -> Reply | Deferred:
+    """RAFT.TRANSFER_LEADER [id]."""
+    name, arguments = _split(args)
+    if len(arguments) > 1:
+        raise wrong_arity(name)
+    return server.transfer_leadership(_node_id(arguments[0]) if arguments else NOBODY)
+
+
 def help_(_server: ServerView, _client: ClientView, _args: list[bytes]) -> Reply:
     """RAFT.HELP."""
     return help_reply("RAFT", _HELP)
@@ -63,6 +76,19 @@ def _member(member: MemberStatus) -> dict[bytes, Any]:
     }
 
 
+def _split(args: list[bytes]) -> tuple[str, list[bytes]]:
+    """Return the command's name, as errors have it, and its arguments, in either spelling."""
+    if args[0].upper() == b"RAFT":
+        return f"raft|{args[1].decode().lower()}", args[2:]
+    return args[0].decode().lower(), args[1:]
+
+
+def _node_id(word: bytes) -> NodeId:
+    if not (word.isdigit() and 0 < int(word[:11]) < 1 << 31):
+        raise ReplyError("ERR", "invalid node id")
+    return int(word)
+
+
 def _node(node_id: int) -> int | None:
     return None if node_id == NOBODY else node_id
 
@@ -74,8 +100,10 @@ def _address(address: str | None) -> bytes | None:
 FUNCTIONS: Final = {
     b"RAFT|LEADER": leader,
     b"RAFT|STATUS": status,
+    b"RAFT|TRANSFER_LEADER": transfer_leader,
     b"RAFT|HELP": help_,
     b"RAFT.LEADER": leader,
     b"RAFT.STATUS": status,
+    b"RAFT.TRANSFER_LEADER": transfer_leader,
     b"RAFT.HELP": help_,
 }

@@ -258,6 +258,14 @@ class ServerView(Protocol):
         """A snapshot of this node."""
         ...
 
+    def transfer_leadership(self, to: NodeId) -> Reply | Deferred:
+        """Hand leadership over to `to`, or to the best voter (NOBODY); the reply of RAFT.TRANSFER_LEADER.
+
+        Raises:
+            ReplyError: It cannot even begin; nothing has changed.
+        """
+        ...
+
     def database_sizes(self) -> Mapping[int, DatabaseSize]:
         """The databases that are not empty."""
         ...

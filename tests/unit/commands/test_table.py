@@ -143,7 +143,12 @@ def test_syntax(name: str, text: str) -> None:
 
 def test_docs_name_the_subcommands() -> None:
     docs = command_docs(row("raft"))
-    assert list(docs[b"subcommands"]) == [b"raft|help", b"raft|leader", b"raft|status"]
+    assert list(docs[b"subcommands"]) == [
+        b"raft|help",
+        b"raft|leader",
+        b"raft|status",
+        b"raft|transfer_leader",
+    ]
     assert docs[b"group"] == b"raft"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from respraft.commands.table import KEYSPACE, CommandTable
 from respraft.config import ClientConfig, ClusterConfig, Config, HttpConfig, NodeConfig, PeerConfig
 from respraft.raft.ready import Role
-from respraft.resp.replies import RESP2, Reply, encode
+from respraft.resp.replies import OK, RESP2, Reply, encode
 from respraft.server.local import execute
 from respraft.server.local.view import (
     ClientView,
@@ -108,6 +108,7 @@ class FakeServer:
         ]
     )
     killed: list[int] = field(default_factory=list)
+    handed_to: list[int] = field(default_factory=list)
 
     def wall_ms(self) -> int:
         return 1_700_000_000_123
@@ -120,6 +121,10 @@ class FakeServer:
 
     def raft_status(self) -> NodeStatus:
         return self.status
+
+    def transfer_leadership(self, to: int) -> Reply | Deferred:
+        self.handed_to.append(to)
+        return OK
 
     def database_sizes(self) -> Mapping[int, DatabaseSize]:
         return {3: DatabaseSize(keys=1, expires=0), 0: DatabaseSize(keys=10, expires=2)}

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from respraft.raft.ready import Role
-from respraft.resp.replies import RESP3, encode
+from respraft.resp.replies import OK, RESP3, encode
 from respraft.server.local.view import NodeState
 from tests.unit.server.local.fakes import STATUS, FakeServer, member
 
@@ -76,3 +76,41 @@ def test_status_is_a_map_in_resp3_and_names_with_values_in_resp2() -> None:
     server.caller.protocol = RESP3
     assert server.wire(b"RAFT.STATUS").startswith(b"%14\r\n$7\r\nnode_id\r\n:1\r\n")
     assert reply.removeprefix(b"%1\r\n") in server.wire(b"RAFT.STATUS")
+
+
+@pytest.mark.parametrize(
+    ("line", "to"),
+    [
+        (b"RAFT.TRANSFER_LEADER", 0),
+        (b"raft transfer_leader", 0),
+        (b"RAFT.TRANSFER_LEADER 3", 3),
+        (b"RAFT TRANSFER_LEADER 2147483647", 2147483647),
+    ],
+)
+def test_transfer_leader(line: bytes, to: int) -> None:
+    server = FakeServer()
+    assert server.run(line) is OK
+    assert server.handed_to == [to]
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (b"RAFT.TRANSFER_LEADER 0", b"-ERR invalid node id\r\n"),
+        (b"RAFT.TRANSFER_LEADER -1", b"-ERR invalid node id\r\n"),
+        (b"RAFT TRANSFER_LEADER x", b"-ERR invalid node id\r\n"),
+        (b"RAFT TRANSFER_LEADER 2147483648", b"-ERR invalid node id\r\n"),
+        (
+            b"RAFT.TRANSFER_LEADER 1 2",
+            b"-ERR wrong number of arguments for 'raft.transfer_leader' command\r\n",
+        ),
+        (
+            b"RAFT TRANSFER_LEADER 1 2",
+            b"-ERR wrong number of arguments for 'raft|transfer_leader' command\r\n",
+        ),
+    ],
+)
+def test_transfer_leader_refused(line: bytes, error: bytes) -> None:
+    server = FakeServer()
+    assert server.wire(line) == error
+    assert not server.handed_to
