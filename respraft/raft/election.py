@@ -53,7 +53,7 @@ def peer_gone(state: RaftState, peer: NodeId) -> None:
     if state.role is not Role.FOLLOWER or state.leader != peer:
         return
     state.leader = NOBODY
-    if state.is_voter():
+    if state.may_campaign():
         state.hasty_until_tick = state.ticks + state.election_ticks
         state.wait_hastily()
 
