@@ -91,6 +91,17 @@ def test_a_pre_candidate_falls_behind_a_leader_it_hears() -> None:
     assert (cluster[2].node.role, cluster[2].node.leader) == (Role.FOLLOWER, 1)
 
 
+def test_pre_votes_are_no_votes() -> None:
+    cluster = Cluster(3)
+    cluster[1].node.campaign()
+    cluster[1].turn()
+    cluster[1].receive(PreVoteResponse(2, 2, True))
+    cluster[1].persist()
+    assert cluster[1].node.role is Role.CANDIDATE
+    cluster[1].receive(PreVoteResponse(3, 2, True))
+    assert cluster[1].node.role is Role.CANDIDATE
+
+
 def test_a_vote_given_ends_an_own_pre_vote_and_restarts_patience() -> None:
     cluster = Cluster(3)
     voter = cluster[2]
