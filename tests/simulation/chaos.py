@@ -1,11 +1,13 @@
 """What goes wrong and when: faults as random events, each of which is taken back after a while."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from respraft.raft.message import NodeId
-from respraft.raft.ready import Role
+from respraft.raft.message import NOBODY, NodeId
+from respraft.raft.ready import NotLeader, Role, TransferRefused
+from respraft.replica.batch import Answer
 from tests.simulation.faults import Faults
 from tests.simulation.network import Link, Network
 from tests.simulation.node import Node, Surroundings
@@ -30,6 +32,18 @@ def calm(faults: Faults) -> Faults:
     )
 
 
+class Operator:
+    """Asks for something, and takes whatever comes of it."""
+
+    @property
+    def client(self) -> "Operator":
+        """Itself, as an answer's client names its own."""
+        return self
+
+    def answered(self, answer: Answer) -> None:
+        """It is over."""
+
+
 class Chaos:
     """Makes faults until it is told to stop, and then takes back whatever is still broken."""
 
@@ -47,6 +61,8 @@ class Chaos:
             (faults.cuts, self._cut),
             (faults.partitions, self._partition),
             (faults.resets, self._reset),
+            (faults.slanders, self._slander),
+            (faults.transfers, self._transfer),
             (faults.crashes, self._crash),
             (faults.pauses, self._pause),
             (faults.wipes, self._wipe),
@@ -127,6 +143,25 @@ class Chaos:
     def _reset(self) -> None:
         if self._network.links:
             self._network.end(self._world.rng.choice(list(self._network.links.values())))
+
+    def _slander(self) -> None:
+        if self._network.links:
+            self._network.slander(self._world.rng.choice(list(self._network.links.values())))
+
+    def _transfer(self) -> None:
+        """Somebody asks a leader to hand over, to anybody or to one who may be down or behind."""
+        rng = self._world.rng
+        leaders = [node for node in self._live() if not node.paused and node.core.role is Role.LEADER]
+        if leaders:
+            node, to = rng.choice(leaders), rng.choice([NOBODY, *sorted(self._nodes)])
+            self._world.say(f"n{node.id} is asked to hand over to n{to}")
+            node.give(lambda: self._hand_over(node, to))
+
+    @staticmethod
+    def _hand_over(node: Node, to: NodeId) -> None:
+        node.wake()
+        with suppress(NotLeader, TransferRefused):
+            node.replica.transfer_leadership(to, Operator())
 
     def _crash(self) -> None:
         rng = self._world.rng

@@ -32,6 +32,7 @@ class Faults:
     cuts: float  # One-way cuts.
     partitions: float
     resets: float  # Links that end for no reason.
+    slanders: float  # A middlebox says of a node that lives that nobody is there.
 
     # Processes and disks.
     crashes: float
@@ -44,6 +45,8 @@ class Faults:
     failed_syncs: float  # Share of syncs that fail; the node stops.
     pauses: float
     wipes: float  # At most one node per run, and none without a majority besides.
+
+    transfers: float  # Of leadership.
 
     leaders_share: float  # How often a fault that has one victim looks for a leader.
 
@@ -82,6 +85,7 @@ def draw(rng: random.Random) -> Faults:
         cuts=some(0.4, 2.0),
         partitions=some(0.4, 2.0),
         resets=some(0.5, 4.0),
+        slanders=some(0.5, 4.0, absent=0.7),
         crashes=some(0.4, 2.0),
         storage_crashes=some(0.001, 0.01, absent=0.7),
         down_ms=rng.choice((20, 300, 2000)),
@@ -92,6 +96,7 @@ def draw(rng: random.Random) -> Faults:
         failed_syncs=some(0.002, absent=0.7),
         pauses=some(0.4, 2.0),
         wipes=some(0.1, absent=0.7) if nodes >= 3 else 0.0,
+        transfers=some(0.5, 4.0),
         leaders_share=rng.choice((0.0, 0.5, 0.9)),
         drift=some(0.001, 0.05),
         wall_spread_ms=rng.choice((0, 50, 3000)),

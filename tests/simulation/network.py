@@ -33,6 +33,9 @@ class Link:
     lost: bool = False  # Something was swallowed since the link came up.
     last_us: int = 0  # When the last message arrives.
     incarnation: int = 0  # Of the receiver.
+    by_peer: bool = (
+        False  # It and its counterpart were ended by the receiver's side, as when that process ends.
+    )
 
 
 class Network:
@@ -88,6 +91,9 @@ class Network:
     def died(self, node: Node) -> None:
         """A life is over; the others will notice."""
         for link in self.links.values():
+            if link.receiver == node.id:
+                link.by_peer = link.up and self.links[node.id, link.sender].up
+        for link in self.links.values():
             if link.sender == node.id:
                 link.up = False
                 link.number += 1
@@ -105,7 +111,17 @@ class Network:
         sender = self._nodes[link.sender]
         self._world.say(f"n{link.sender} loses its link to n{link.receiver}")
         sender.give(lambda: self._link_down(sender, link.receiver))
-        self._dial_later(link, REDIAL_US)
+        self._dial_later(link, 1000 if link.by_peer else REDIAL_US)
+
+    def slander(self, link: Link) -> None:
+        """A middlebox resets the links between two nodes and refuses to make another, though both live."""
+        back = self.links[link.receiver, link.sender]
+        if link.up and back.up:
+            self._world.say(f"between n{link.sender} and n{link.receiver} a middlebox resets everything")
+            self.end(link)
+            self.end(back)
+            for each in (link, back):
+                self._tell_gone(each)
 
     def cut(self, link: Link) -> None:
         """Swallow what is sent this way; somebody may notice."""
@@ -143,6 +159,8 @@ class Network:
         if not sender.up or sender.lives != life or link.up:
             return
         back = self.links[link.receiver, link.sender]
+        if link.by_peer and not receiver.up and not (link.cuts or back.cuts):
+            self._tell_gone(link)
         reachable = receiver.up and not (link.cuts or back.cuts or receiver.paused or sender.paused)
         if not reachable or self._refused(sender, receiver):
             self._dial_later(link, REDIAL_US)
@@ -169,11 +187,20 @@ class Network:
         if not receiver.up or receiver.lives != lives[1] or link.cuts:
             self._dial_later(link, REDIAL_US)
             return
-        link.up, link.broken, link.lost = True, False, False
+        link.up, link.broken, link.lost, link.by_peer = True, False, False, False
         link.number += 1
         link.incarnation = receiver.incarnation
         self._world.say(f"n{link.sender} has a link to n{link.receiver}")
         sender.give(lambda: self._link_up(sender, met))
+
+    def _tell_gone(self, link: Link) -> None:
+        sender = self._nodes[link.sender]
+        sender.give(lambda: self._peer_gone(sender, link.receiver))
+
+    @staticmethod
+    def _peer_gone(node: Node, peer: NodeId) -> None:
+        node.wake()
+        node.replica.peer_gone(peer)
 
     @staticmethod
     def _link_up(node: Node, peer: PeerIdentity) -> None:
