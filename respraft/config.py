@@ -29,6 +29,10 @@ KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 
+NO_ADDRESS: Final = ""
+"""Of a port that a node does not have. Only for configurations that are built in code: the library's nodes
+need no Redis port and have no HTTP port."""
+
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 _PORT_MAX: Final = 65535
 _NODE_ID_MAX: Final = (1 << 31) - 1
@@ -112,7 +116,8 @@ class ClientConfig:
 
     def __post_init__(self) -> None:
         _check_ranges("client", self)
-        _check_address("client.listen", self.listen)
+        if self.listen != NO_ADDRESS:
+            _check_address("client.listen", self.listen)
         if self.query_buffer_bytes_max < self.bulk_bytes_max + self.inline_bytes_max:
             raise ConfigError(
                 f"client.query_buffer_bytes_max is {self.query_buffer_bytes_max}; it must be at least "
@@ -177,7 +182,8 @@ class HttpConfig:
     """Address for GET /metrics, /livez and /readyz, host:port."""
 
     def __post_init__(self) -> None:
-        _check_address("http.listen", self.listen)
+        if self.listen != NO_ADDRESS:
+            _check_address("http.listen", self.listen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +203,8 @@ class MemberConfig:
         if not 1 <= self.id <= _NODE_ID_MAX:
             raise ConfigError(f"a member's id is {self.id}; it must be between 1 and {_NODE_ID_MAX}")
         _check_address(f"peer of member {self.id}", self.peer)
-        _check_address(f"client of member {self.id}", self.client)
+        if self.client != NO_ADDRESS:
+            _check_address(f"client of member {self.id}", self.client)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,7 +344,9 @@ class Config:
         """The listening keys that other machines can reach, as `key = address`; empty on loopback."""
         listeners = (("client", self.client.listen), ("peer", self.peer.listen), ("http", self.http.listen))
         return [
-            f"{name}.listen = {text}" for name, text in listeners if not is_loopback(parse_address(text)[0])
+            f"{name}.listen = {text}"
+            for name, text in listeners
+            if text != NO_ADDRESS and not is_loopback(parse_address(text)[0])
         ]
 
 
@@ -478,6 +487,8 @@ def _check_address(key: str, text: str) -> None:
 def _check_distinct(where: str, what: str, values: Iterable[str]) -> None:
     seen = set[str]()
     for value in values:
+        if value == NO_ADDRESS:
+            continue
         if value in seen:
             raise ConfigError(f"{where}: {what} {value} stands there twice; each must be different")
         seen.add(value)

@@ -32,6 +32,11 @@ def die_in_doubt() -> NoReturn:
     die(EXIT_INTERNAL_ERROR, "the replica failed in the middle of a step; the node stops, its log is intact")
 
 
+def die_of_log() -> NoReturn:
+    """End the process after an exception of a log write."""
+    die(EXIT_STORAGE_FAILED, "the log cannot be written; the node stops")
+
+
 def storage_advice(error: StorageFailed) -> str:
     """Return what to do about it, as sentences for the operator."""
     text = str(error)

@@ -1,7 +1,7 @@
 """The disk thread: the driver's `LogWriter` in production.
 
 It writes and syncs with the interpreter lock released, so the event loop goes on meanwhile. A write that
-fails ends the process on this thread itself, before anybody can be told anything.
+fails ends the process, or at least this thread, on the spot, before anybody can be told anything.
 """
 
 import asyncio
@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import NoReturn
 
-from respraft.node.death import EXIT_STORAGE_FAILED, die
 from respraft.node.driver import LogWriter
 from respraft.raft.ready import LogWrite
 from respraft.storage.interface import LogStore
@@ -19,10 +19,19 @@ from respraft.storage.interface import LogStore
 class DiskThread(LogWriter):
     """One thread that carries out one write after the other."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, log_store: LogStore) -> None:
-        """Nothing runs before `start`; from then on `log_store` is written by the thread only."""
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, log_store: LogStore, *, die: Callable[[], NoReturn]
+    ) -> None:
+        """Nothing runs before `start`; from then on `log_store` is written by the thread only.
+
+        Args:
+            loop: Hears of completed writes.
+            log_store: Where they go.
+            die: Called on the thread while the exception of a write is handled.
+        """
         self._loop = loop
         self._log_store = log_store
+        self._die = die
         self._writes: SimpleQueue[LogWrite | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -44,5 +53,5 @@ class DiskThread(LogWriter):
             try:
                 self._log_store.append(write.hard_state, write.entries)
             except Exception:
-                die(EXIT_STORAGE_FAILED, "the log cannot be written; the node stops")
+                self._die()
             self._loop.call_soon_threadsafe(written, write.number, time.monotonic() - begin_s)

@@ -18,15 +18,16 @@ import contextlib
 import logging
 import random
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, NoReturn, Protocol, TypeVar
 
 from respraft.config import Config
 from respraft.node.announcer import Announcer
 from respraft.node.bring_up import bring_up
 from respraft.node.clocks import MachineClocks
-from respraft.node.death import die_in_doubt
+from respraft.node.death import die_in_doubt, die_of_log
 from respraft.node.disk_thread import DiskThread
 from respraft.node.driver import Driver
 from respraft.peer.codec import Codec
@@ -88,13 +89,21 @@ class Node(Generic[M]):
     """There from `listen` on, as is the network."""
     network: PeerNetwork[ReplicaMessage]
 
-    def __init__(self, config: Config, machine: Callable[[StateStore], M]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        machine: Callable[[StateStore], M],
+        *,
+        failed: Callable[[BaseException], None] | None = None,
+    ) -> None:
         """Open the data directory and make the replica that it describes. Needs no event loop.
 
         Args:
             config: This node's configuration. Its `client` and `http` sections are for those who are built
                 on the node, save for the limits on what is in flight.
             machine: Makes the machine on its store, which stays the node's own.
+            failed: Called once, on the loop, when the disk or the state gave out. The node has then stopped
+                by itself and tells nobody anything more. None: the process ends instead, at once.
 
         Raises:
             StartRefused: The node must not start with this directory; nothing was changed.
@@ -106,9 +115,13 @@ class Node(Generic[M]):
         self.watch: Callable[[], None] | None = None
         """Called every `WATCH_S`. Then it is to take the samples of replica and driver, which else are
         dropped."""
+        self.failure: BaseException | None = None
+        """What made the node stop by itself."""
+        self._failed = failed
         self._refused_said_s = 0.0
         self._taken = False  # `listen` has made driver and network.
         self._watching: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None  # Of a node that failed.
         self._announcer = Announcer(config, clock=time.monotonic)
         with contextlib.ExitStack() as opened:
             self.log_store = open_log(config.node.data_dir, config.node.id, config.cluster.id)
@@ -129,16 +142,18 @@ class Node(Generic[M]):
         Raises:
             OSError: The address cannot be listened on.
         """
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self.network = self._new_network()
         self.driver = Driver(
             loop=loop,
             clocks=MachineClocks(),
             replica=self.replica,
-            log_writer=DiskThread(loop, self.log_store),
+            log_writer=DiskThread(
+                loop, self.log_store, die=die_of_log if self._failed is None else self._fail_on_thread
+            ),
             links=self.network,
             deliver=self._deliver,
-            die=die_in_doubt,
+            die=die_in_doubt if self._failed is None else self._fail_on_loop,
         )
         self._taken = True
         await self.network.start(self.config.peer.listen)
@@ -147,15 +162,19 @@ class Node(Generic[M]):
         """Begin to take turns, and to dial the peers. Comes behind `listen`."""
         self.driver.start()
         self.network.set_peers({member.id: member.peer for member in self.config.cluster.members})
-        self._watching = asyncio.get_running_loop().create_task(self._watch())
+        self._watching = self._loop.create_task(self._watch())
 
     async def stop(self) -> None:
         """End what `listen` and `start` began, however far they came, and flush the state.
 
-        Commands that are in flight get no answer: whoever gave them waits for them first.
+        The state of a node that failed is in doubt and is not flushed: the log replays it. Commands in flight
+        get no answer: whoever gave them waits for them first.
         """
         if self._watching is not None:
             self._watching.cancel()
+        if self._closing is not None:
+            await self._closing
+            return
         if self._taken:
             self.driver.stop()
             await self.network.close()
@@ -210,7 +229,8 @@ class Node(Generic[M]):
 
     def on_message(self, sender: NodeId, incarnation: int, message: ReplicaMessage) -> None:
         """Take a peer's message."""
-        self.driver.received(sender, incarnation, message)
+        if self.failure is None:
+            self.driver.received(sender, incarnation, message)
 
     def on_link_up(self, peer: NodeId, incarnation: int, start_counter: int, empty: bool) -> None:
         """A peer can be reached."""
@@ -271,6 +291,30 @@ class Node(Generic[M]):
                 client.abort()
         if self.answered is not None:
             self.answered()
+
+    def _fail_on_loop(self) -> NoReturn:
+        """The replica raised in the middle of a step: what is in memory is worth nothing any more."""
+        error = sys.exception()
+        assert error is not None, "called while an exception is handled"
+        self._fail(error)
+        raise error
+
+    def _fail_on_thread(self) -> NoReturn:
+        """A log write failed. Its thread ends here, so that it is never reported as done, nor any other."""
+        error = sys.exception()
+        assert error is not None, "called while an exception is handled"
+        self._loop.call_soon_threadsafe(self._fail, error)
+        raise SystemExit
+
+    def _fail(self, error: BaseException) -> None:
+        if self.failure is None and self._failed is not None:
+            self.failure = error
+            _log.critical("the node stops: %s", error, exc_info=error)
+            self.driver.stop()
+            if self._watching is not None:
+                self._watching.cancel()
+            self._closing = self._loop.create_task(self.network.close())
+            self._failed(error)
 
     async def _watch(self) -> None:
         """Have samples taken away, and say in the log what has changed."""

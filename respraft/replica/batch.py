@@ -123,6 +123,24 @@ class Batch:
         self.groups.append((client, len(writes) + len(reads)))
         self.bytes_total += size
 
+    def withdraw(self, client: Client, size: int) -> bool:
+        """Take a client's group out again, as if it had never come; tell whether it was here.
+
+        Only of a batch that was not handed over, and whose groups hold one write each and no read: what else
+        a group holds is not known any more.
+        """
+        if self.reads or len(self.groups) != len(self.commands):
+            return False
+        for place, (each, _) in enumerate(self.groups):
+            if each is client:
+                del self.groups[place], self.commands[place]
+                if self.databases:
+                    del self.databases[place]
+                self._body = None
+                self.bytes_total -= size
+                return True
+        return False
+
     def payload(self, session: int) -> bytes:
         """Return the log payload under `session` and this batch's sequence. The body is encoded once."""
         if self._body is None:

@@ -135,6 +135,24 @@ class Origin:
         self._bytes += size
         return None
 
+    def withdraw(self, client: Client, size: int) -> bool:
+        """Forget a group of one write that was not handed over yet; see `Batch.withdraw`.
+
+        Args:
+            client: Who gave it. It gets no answer.
+            size: Of the request, as it was submitted.
+
+        Returns:
+            True: it was not and will not be executed. False: that is not known.
+        """
+        for batch in (self._open, *self._waiting):
+            if batch.withdraw(client, size):
+                self._bytes -= size
+                if not batch.groups and batch is not self._open:
+                    self._waiting.remove(batch)
+                return True
+        return False
+
     def flush(self, leader: NodeId, term: Term, now_ms: float) -> None:
         """Hand over what may go to `leader`, through `deliver`. Called once per turn."""
         self.holding = False

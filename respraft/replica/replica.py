@@ -153,6 +153,10 @@ class Replica:
             self._barrier.submit(ReadGroup(client, database, commands, size, self._now_ms))
         return refusal
 
+    def withdraw(self, client: Client, size: int) -> bool:
+        """Forget a client's group of one write if it was not handed over yet; see `Origin.withdraw`."""
+        return self._origin.withdraw(client, size)
+
     def receive(self, sender: NodeId, incarnation: int, message: ReplicaMessage) -> None:
         """Take a message that came over a link whose handshake named `sender` and `incarnation`."""
         configuration = self._core.configuration

@@ -115,6 +115,12 @@ class Server:
         if self._clients:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._all_gone.wait(), seconds)
+        self.abort()
+
+    def abort(self) -> None:
+        """Accept nobody more, and end all connections now."""
+        if self._listener is not None:
+            self._listener.close()
         for client in list(self._clients.values()):
             client.abort()
 

@@ -34,12 +34,13 @@ ALLOWED: Final = {
         "config",
         "metrics",
     },
+    "library": {"library", "server", "node", "replica", "commands", "resp", "storage", "raft", "config"},
     "config": set[str](),
     "metrics": set[str](),
     "launcher": {"config"},
     "cli": {"config", "launcher", "server"},
     "__main__": {"cli"},
-    "__init__": set[str](),
+    "__init__": {"library", "config", "storage"},
 }
 
 # What a part that is said to do no I/O, and to know no clock, must not even be able to reach. The replica

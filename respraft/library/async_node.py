@@ -1,0 +1,325 @@
+"""A node of a cluster inside a program of yours, for asyncio; `blocking.py` is the same for everybody else.
+
+    node = respraft.AsyncNode(Counter(), respraft.Configuration(id=1, directory="data/1", members=members))
+    async with node:
+        print(await node.write(b"5"))
+        print(await node.read(b"value"))
+
+Any node takes writes and reads; a leader is found behind the scenes. A write that is acknowledged is on the
+disks of a majority and is executed once on every node. A read is linearizable on every node: it sees
+everything that was acknowledged before it began.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+from respraft.commands.table import LOCAL_COMMANDS, CommandTable
+from respraft.library.configuration import Configuration, Entry, Status
+from respraft.library.errors import (
+    Busy,
+    CommandError,
+    Error,
+    Loading,
+    NodeFailed,
+    NoLeader,
+    NotMember,
+    OutcomeUnknown,
+    ReadTimeout,
+    SnapshotFailed,
+    Stopped,
+)
+from respraft.library.inspection import entry_of, status_of
+from respraft.library.machine import Machine
+from respraft.library.user_machine import NO_NAME, UserMachine, pieces_of
+from respraft.node.node import Node
+from respraft.raft.message import NOBODY, Index, NodeId
+from respraft.replica.batch import Answer, Refusal
+from respraft.resp.errors import ReplyError
+from respraft.server.server import Server
+
+COMMAND_BYTES_MAX: Final = 64 << 20
+"""Longest command and query, as for Redis clients."""
+
+COMMAND_OVERHEAD_BYTES: Final = 16
+"""What a command counts for besides its bytes, as it is limited what is in flight."""
+
+DRAIN_S: Final = 5.0
+"""How long a stopping node waits for what is in flight."""
+
+_log: Final = logging.getLogger("respraft.library")
+
+
+class AsyncNode:
+    """One node. All methods are called on the event loop that `start` was called on."""
+
+    def __init__(self, machine: Machine, configuration: Configuration) -> None:
+        """Prepare a node; nothing is touched before `start`.
+
+        Args:
+            machine: A fresh one, the same on every node. It belongs to the node from now on.
+            configuration: Of this node.
+
+        Raises:
+            ConfigError: A value of the configuration is impossible; the text says what would be right.
+            SnapshotFailed: The machine cannot make a snapshot of itself.
+        """
+        self._machine = machine
+        self._fresh = list(pieces_of(machine))
+        self._configuration = configuration
+        self._config = configuration.to_config()
+        self._node: Node[UserMachine] | None = None
+        self._server: Server | None = None
+        self._calls: set[_Call] = set()
+        self._ended = "the node has not been started"  # Why it is not running.
+
+    # -- Life ----------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the directory, take the ports and begin. Returns before there is a leader: calls wait for one.
+
+        The first time, a cluster forms only once all its members are started. Can be called again behind
+        `stop`, and then goes on from the directory.
+
+        Raises:
+            StartRefused: The directory must not be used; the text says why and what to do.
+            StorageFailed: It cannot be opened.
+            OSError: An address cannot be listened on.
+        """
+        if self._node is not None:
+            raise RuntimeError("the node is running")
+        node = await asyncio.to_thread(Node, self._config, self._user_machine, failed=self._failed)
+        try:
+            await node.listen()
+            if self._config.client.listen:
+                rows = [own.spec for own in self._machine.own_commands]
+                self._server = Server(node, table=CommandTable([*LOCAL_COMMANDS, *rows]), sizes=_no_sizes)
+                await self._server.listen(self._config.client.listen)
+        except BaseException:
+            await self._close(node)
+            raise
+        node.start()
+        self._node = node
+
+    async def stop(self) -> None:
+        """Answer what is in flight, write the state down and let go of everything. Does nothing if stopped.
+
+        Calls that are not answered in 5 seconds raise OutcomeUnknown.
+        """
+        node, self._node = self._node, None
+        if node is None:
+            return
+        self._ended = "the node has been stopped"
+        if node.failure is None:
+            drained = [call.future for call in self._calls]
+            if drained:
+                await asyncio.wait(drained, timeout=DRAIN_S)
+            if self._server is not None:
+                await self._server.drain(DRAIN_S)
+        for call in list(self._calls):
+            call.fail(OutcomeUnknown("the node was stopped before it had the answer"))
+        await self._close(node)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    # -- Commands ------------------------------------------------------------------------------------
+
+    async def write(self, command: bytes, timeout: float | None = None) -> Any:
+        """Have a command executed, once, on every node; return what this node's machine returned for it.
+
+        Args:
+            command: For the machine's `apply`.
+            timeout: Seconds to wait; None: the configuration's `timeout_s`.
+
+        Raises:
+            CommandError: The machine refused or raised, and nothing has changed.
+            NotExecuted: It was not and will not be executed (NoLeader, NotMember, Busy, Loading, Stopped).
+            OutcomeUnknown: It was handed over, and no answer came in time: executed once, or never. Trying
+                again may execute it twice.
+            NodeFailed: This node has stopped by itself; the outcome is unknown.
+            ValueError: The command is longer than 64 MiB.
+        """
+        return await self._execute(command, timeout, write=True)
+
+    async def read(self, query: bytes, timeout: float | None = None) -> Any:
+        """Have a query answered from the state of this node, once that is as new as the call.
+
+        Args:
+            query: For the machine's `read`.
+            timeout: Seconds to wait; None: the configuration's `timeout_s`.
+
+        Raises:
+            CommandError: The machine refused or raised.
+            NotExecuted: There is no answer that is certainly not stale (NoLeader, ReadTimeout, NotMember,
+                Busy, Loading, Stopped).
+            NodeFailed: This node has stopped by itself.
+            ValueError: The query is longer than 64 MiB.
+        """
+        return await self._execute(query, timeout, write=False)
+
+    # -- Views ---------------------------------------------------------------------------------------
+
+    def leader(self) -> NodeId | None:
+        """Return the leader's id as far as this node knows, or None. It may have changed since.
+
+        Raises:
+            Stopped: The node is not running.
+        """
+        leader = self._running().replica.leader
+        return None if leader == NOBODY else leader
+
+    def status(self) -> Status:
+        """Return a snapshot of this node and of the cluster as it sees it.
+
+        Raises:
+            Stopped: The node is not running.
+        """
+        return status_of(self._running())
+
+    def entry(self, index: Index) -> Entry:
+        """Return a committed entry of the log.
+
+        Raises:
+            NoSuchEntry: The log does not hold it, or not yet; the error says which it holds.
+            Stopped: The node is not running.
+        """
+        return entry_of(self._running(), index)
+
+    # -- Own -----------------------------------------------------------------------------------------
+
+    def _user_machine(self, store: Any) -> UserMachine:
+        return UserMachine(store, self._machine, fresh=self._fresh)
+
+    def _running(self) -> Node[UserMachine]:
+        if self._node is None:
+            raise Stopped(self._ended)
+        if self._node.failure is not None:
+            raise _failure(self._node.failure)
+        return self._node
+
+    async def _execute(self, command: bytes, timeout: float | None, *, write: bool) -> Any:
+        if len(command) > COMMAND_BYTES_MAX:
+            raise ValueError(
+                f"the command has {len(command)} bytes; at most {COMMAND_BYTES_MAX} are possible"
+            )
+        loop = asyncio.get_running_loop()
+        seconds = self._configuration.timeout_s if timeout is None else timeout
+        until = loop.time() + seconds
+        while True:
+            call = _Call(loop.create_future(), len(command) + COMMAND_OVERHEAD_BYTES)
+            self._submit(call, [NO_NAME, bytes(command)], write=write)
+            self._calls.add(call)
+            timer = loop.call_at(until, self._expire, call, write)
+            try:
+                return await call.future
+            except NoLeader:
+                # Parking has ended before the caller's patience has: it was not executed.
+                if loop.time() >= until:
+                    raise
+            finally:
+                timer.cancel()
+                self._calls.discard(call)
+
+    def _submit(self, call: "_Call", args: list[bytes], *, write: bool) -> None:
+        node = self._running()
+        if write:
+            refusal = node.submit(call, [args], [], 0, call.size)
+        else:
+            refusal = node.submit_reads(call, [args], 0, call.size)
+        if refusal is not None:
+            raise _error_of(refusal, node)
+
+    def _expire(self, call: "_Call", write: bool) -> None:
+        """The caller waits no longer."""
+        node = self._node
+        if node is None or not write:
+            no_leader = node is not None and node.replica.leader == NOBODY
+            call.fail(NoLeader("no leader is known") if no_leader else ReadTimeout("no answer in time"))
+        elif node.replica.withdraw(call, call.size):
+            call.fail(NoLeader("no leader took the command in time; it was not executed"))
+        else:
+            call.fail(OutcomeUnknown("no answer in time; the command is executed once, or never"))
+
+    def _failed(self, error: BaseException) -> None:
+        """The node has stopped by itself."""
+        for call in list(self._calls):
+            call.fail(_failure(error))
+        if self._server is not None:
+            self._server.abort()
+
+    async def _close(self, node: Node[UserMachine]) -> None:
+        if self._server is not None:
+            await self._server.drain(0)
+            self._server = None
+        try:
+            await node.stop()
+        except SnapshotFailed as error:
+            _log.error("%s; the next start replays the log instead", error, exc_info=error.__cause__)
+        finally:
+            node.close()
+
+
+class _Call:
+    """One command on its way: a client of the node (`NodeClient`) with one group in its life."""
+
+    __slots__ = ("future", "size")
+
+    def __init__(self, future: asyncio.Future[Any], size: int) -> None:
+        self.future = future
+        self.size = size
+
+    def answer(self, answer: Answer) -> None:
+        if self.future.done():
+            return  # The caller was told already, or is gone.
+        if answer.refusal is not None:
+            self.future.set_exception(_error_of(answer.refusal, None))
+            return
+        reply = answer.replies[0]
+        if isinstance(reply, ReplyError):
+            self.future.set_exception(CommandError(reply.text, reply.code))
+        else:
+            self.future.set_result(reply)
+
+    def abort(self) -> None:
+        self.fail(OutcomeUnknown("the answer was lost"))
+
+    def fail(self, error: Error) -> None:
+        """Give up on an answer."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+def _error_of(refusal: Refusal, node: Node[UserMachine] | None) -> Error:
+    if refusal is Refusal.NO_CLUSTER:
+        refused = node.replica.status().refused if node is not None else None
+        return NotMember(refused or "this node belongs to no cluster")
+    kind, text = _ERRORS[refusal]
+    return kind(text)
+
+
+def _failure(error: BaseException) -> NodeFailed:
+    failed = NodeFailed(f"the node has stopped by itself: {error}")
+    failed.__cause__ = error
+    return failed
+
+
+def _no_sizes() -> Mapping[int, tuple[int, int]]:
+    return {}
+
+
+_ERRORS: Final[Mapping[Refusal, tuple[type[Error], str]]] = {
+    Refusal.NO_LEADER: (NoLeader, "no leader is known; nothing was executed"),
+    Refusal.BUSY: (Busy, "too much is in flight on this node; nothing was executed"),
+    Refusal.LOADING: (Loading, "this node still replays its log; nothing was executed"),
+    Refusal.OUTCOME_UNKNOWN: (OutcomeUnknown, "no answer in time; the command is executed once, or never"),
+    Refusal.READ_UNCONFIRMED: (ReadTimeout, "no quorum confirmed the leader in time"),
+}
