@@ -152,14 +152,16 @@ class PeerConfig:
     """Longest frame that is accepted; a longer one closes the connection before its body is read."""
 
     fragment_bytes: int = limit(256 * KIB, KIB, 32 * MIB)
-    """Messages longer than this travel in pieces of it, with heartbeats between them: at 1 Gbit/s a piece
-    takes 2 ms."""
+    """Messages longer than this travel in pieces of it, heartbeats between: 2 ms each at 1 Gbit/s."""
 
     message_bytes_max: int = limit(512 * MIB, KIB, 8 * GIB)
     """Longest message put together from fragments. Must hold the largest batch."""
 
     reconnect_ms_max: int = limit(1000, 10, 60_000)
     """Longest pause between two attempts to reach a peer; the first ones follow faster."""
+
+    snapshot_bytes_per_second: int = limit(64 * MIB, 64 * KIB, 16 * GIB)
+    """Rate at which a state goes to a node that is too far behind: clients should not feel it."""
 
     handshake_timeout_ms: int = limit(2000, 10, 60_000)
     """A connection that has not said who it is by then is closed."""

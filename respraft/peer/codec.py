@@ -8,6 +8,7 @@ now. A frame whose length is over the limit closes the connection before its bod
     1 HANDSHAKE   a message of `handshake.py`
     2 MESSAGE     the MessagePack array of one message class: its tag, then its fields in order
     3 FRAGMENT    number u32 | last u8 | a piece of such an array (`fragments.py`)
+    4 SNAPSHOT    a message of `snapshot_transfer.py`, on a connection that carries nothing else
 
 A message class may get further fields at its end: a receiver ignores those that it does not know.
 
@@ -29,6 +30,7 @@ from respraft.peer.interface import M
 HANDSHAKE: Final = 1
 MESSAGE: Final = 2
 FRAGMENT: Final = 3
+SNAPSHOT: Final = 4
 
 GROUP: Final = 0
 """The only Raft group so far."""

@@ -169,7 +169,7 @@ class Dialer(Generic[M]):
         error: OSError | None = None
         try:
             async with asyncio.timeout(self._connect_timeout_ms / 1000):
-                await self._connect_to_any()
+                await connect_to_any(self._begin_link, self._address)
         except OSError as failure:  # TimeoutError is one.
             error = failure
         finally:
@@ -183,24 +183,6 @@ class Dialer(Generic[M]):
         self._attempt_failed(str(error) or "no answer", None)
         if isinstance(error, ConnectionRefusedError):
             self._receiver.on_dial_refused(self._peer)
-
-    async def _connect_to_any(self) -> None:
-        """Connect to the first address that answers.
-
-        Raises:
-            ConnectionRefusedError: All of them refuse.
-            OSError: None of them answers, and not all refuse.
-        """
-        loop = asyncio.get_running_loop()
-        host, port = self._address
-        errors: list[OSError] = []
-        for numeric in await _resolve(host):
-            try:
-                await loop.create_connection(self._begin_link, numeric, port)
-                return
-            except OSError as error:
-                errors.append(error)
-        raise min(errors, key=lambda error: isinstance(error, ConnectionRefusedError))
 
     def _begin_link(self) -> SendingLink[M]:
         self._link = self._new_link(self)
@@ -228,6 +210,25 @@ class Dialer(Generic[M]):
     def _dial_after(self, pause_ms: float) -> None:
         if not self._stopped:
             self._redial = asyncio.get_running_loop().call_later(pause_ms / 1000, self.dial)
+
+
+async def connect_to_any(new_protocol: Callable[[], asyncio.Protocol], address: tuple[str, int]) -> None:
+    """Connect to the first address of a host that answers.
+
+    Raises:
+        ConnectionRefusedError: All of them refuse.
+        OSError: None of them answers, and not all refuse.
+    """
+    loop = asyncio.get_running_loop()
+    host, port = address
+    errors: list[OSError] = []
+    for numeric in await _resolve(host):
+        try:
+            await loop.create_connection(new_protocol, numeric, port)
+            return
+        except OSError as error:
+            errors.append(error)
+    raise min(errors, key=lambda error: isinstance(error, ConnectionRefusedError))
 
 
 async def _resolve(host: str) -> list[str]:

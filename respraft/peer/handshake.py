@@ -54,6 +54,10 @@ WRONG_NODE: Final = "NODE"
 WRONG_SECRET: Final = "SECRET"
 NOT_WELCOME: Final = "GATE"
 
+# What a connection is for; its dialer says so.
+FOR_MESSAGES: Final = 0
+FOR_SNAPSHOT: Final = 1
+
 _PROLOGUE: Final = struct.Struct("<8sI")
 _OUR_PROLOGUE: Final = _PROLOGUE.pack(MAGIC, PROTOCOL_VERSION)
 _TEXT_CHARACTERS_MAX: Final = 1000
@@ -68,6 +72,7 @@ class Hello(msgspec.Struct, tag=1, array_like=True, frozen=True):
     introduction: Introduction
     to: NodeId
     nonce: bytes
+    purpose: int = FOR_MESSAGES
 
     @property
     def sender(self) -> NodeId:
@@ -149,6 +154,8 @@ class Handshake:
         """Set once the handshake has succeeded."""
         self.refusal: Refusal | None = None
         """Set once it has failed for a reason that was told."""
+        self.purpose = FOR_MESSAGES
+        """What the connection is for."""
         self._own = own
         self._check = check
         self._nonce = nonce
@@ -230,11 +237,13 @@ class Dialing(Handshake):
         check: Callable[[Introduction], str | None],
         nonce: bytes,
         secret: bytes | None,
+        purpose: int = FOR_MESSAGES,
     ) -> None:
         """Begin to dial node `to`; the rest as in `Handshake`."""
         super().__init__(own=own, check=check, nonce=nonce, secret=secret)
+        self.purpose = purpose
         self._to = to
-        self._hello = _CODEC.encode(Hello(introduction=own, to=to, nonce=nonce))
+        self._hello = _CODEC.encode(Hello(introduction=own, to=to, nonce=nonce, purpose=purpose))
         self._challenge = b""
 
     def start(self) -> bytes:
@@ -323,6 +332,9 @@ class Accepting(Handshake):
         if peer.node_id in (NOBODY, self._own.node_id):
             text = f"two nodes say that they are node {peer.node_id}: check node.id of both"
             return self._refuse(WRONG_NODE, text)
+        if hello.purpose not in (FOR_MESSAGES, FOR_SNAPSHOT):
+            raise PeerProtocolError(f"a connection for purpose {hello.purpose}, which is not known here")
+        self.purpose = hello.purpose
         return encode_frame(HANDSHAKE, self._challenge)
 
     def _on_proof(self, proof: Proof, peer: Introduction) -> bytes:

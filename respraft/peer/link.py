@@ -106,7 +106,7 @@ class Link(asyncio.Protocol):
         """Nothing more is sent, nor delivered."""
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once the connection is gone."""
-        self._handshake = handshake
+        self.handshake = handshake
         self._own_id = own_id
         self._owner = owner
         self._config = config
@@ -143,6 +143,19 @@ class Link(asyncio.Protocol):
         self._transport.write(encode_refused(self._own_id, NOT_WELCOME, text))
         self.finish(text)
 
+    @property
+    def purpose(self) -> int:
+        """What the connection is for, as the handshake has it."""
+        return self.handshake.purpose
+
+    def hand_over(self, successor: "Link") -> None:
+        """Give a standing connection to a link of another kind. This one's owner hears no more of it."""
+        transport = self._stop("handed over")
+        assert transport is not None and self.peer is not None
+        successor._transport, successor.peer, successor.remote = transport, self.peer, self.remote
+        transport.set_protocol(successor)
+        self.lost.set_result(None)
+
     # --- called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -155,7 +168,7 @@ class Link(asyncio.Protocol):
         _set_socket_options(transport.get_extra_info("socket"), self._config)
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(self._config.handshake_timeout_ms / 1000, self._on_deadline)
-        if opening := self._handshake.start():
+        if opening := self.handshake.start():
             self._transport.write(opening)
 
     def data_received(self, data: bytes) -> None:
@@ -197,15 +210,15 @@ class Link(asyncio.Protocol):
     # --- private
 
     def _on_handshake(self: Self, data: bytes) -> None:
-        answer = self._handshake.feed(data)
+        answer = self.handshake.feed(data)
         assert self._transport is not None
         if answer:
             self._transport.write(answer)
-        self.refusal = self._handshake.refusal
+        self.refusal = self.handshake.refusal
         if self.refusal is not None:
             self.finish(self.refusal.text)
-        elif self._handshake.peer is not None:
-            self.peer = self._handshake.peer
+        elif self.handshake.peer is not None:
+            self.peer = self.handshake.peer
             self._cancel_deadline()
             self._owner.link_up(self)
 

@@ -6,6 +6,8 @@ links join a pair of nodes, and either node finds out by itself whether it can r
     PeerNetwork --- one Dialer per peer --- SendingLink      (dialer.py, link.py)
          |
          +--- one ReceivingLink per peer that dialled us     (link.py)
+         |
+         +--- SnapshotNetwork: whole states, over connections of their own (snapshot_network.py)
 
 Promises:
 
@@ -24,17 +26,20 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Generic
 
 from respraft.config import PeerConfig
 from respraft.peer.codec import Codec
 from respraft.peer.complaints import Complaints
 from respraft.peer.dialer import Backoff, Dialer
-from respraft.peer.handshake import NONCE_BYTES, Accepting, Dialing
+from respraft.peer.handshake import FOR_MESSAGES, FOR_SNAPSHOT, NONCE_BYTES, Accepting, Dialing
 from respraft.peer.interface import Gatekeeper, Identity, Introduction, M, PeerStatus, Receiver
 from respraft.peer.link import ReceivingLink, SendingLink, Traffic
+from respraft.peer.snapshot_network import SnapshotFailed, SnapshotNetwork, SnapshotOwner
+from respraft.peer.snapshot_transfer import Offer
 from respraft.raft.message import NodeId
 
 STRANGERS_MAX: Final = 64
@@ -69,6 +74,7 @@ class PeerNetwork(Generic[M]):
         gatekeeper: Gatekeeper,
         receiver: Receiver[M],
         rng: random.Random,
+        snapshots: SnapshotOwner | None = None,
         secret: bytes | None = None,
     ) -> None:
         """Begin with no peer and no link.
@@ -80,6 +86,7 @@ class PeerNetwork(Generic[M]):
             gatekeeper: Asked in each handshake, by both sides, and again by `set_peers`.
             receiver: Gets messages and events.
             rng: Spreads redials; never used for secrets.
+            snapshots: Gets whole states that peers send; None: they are not taken.
             secret: The cluster secret; None when the cluster has none.
         """
         self._identity = identity
@@ -90,6 +97,13 @@ class PeerNetwork(Generic[M]):
         self._rng = rng
         self._secret = secret
         self._complaints = Complaints(lambda: asyncio.get_running_loop().time())
+        self._snapshots = (
+            SnapshotNetwork(
+                own_id=identity.node_id, config=config, owner=snapshots, complaints=self._complaints
+            )
+            if snapshots is not None
+            else None
+        )
         self._peers: dict[NodeId, _Peer[M]] = {}
         self._strangers: dict[ReceivingLink[M], None] = {}  # In their handshake.
         self._server: asyncio.Server | None = None
@@ -127,6 +141,8 @@ class PeerNetwork(Generic[M]):
         for node_id, peer in sorted(self._peers.items()):
             self._check_again(peer)
             self._forget_if_gone(node_id, peer)
+        if self._snapshots is not None:
+            self._snapshots.check_again(self._gatekeeper.check)
 
     def send(self, to: NodeId, message: M) -> bool:
         """Queue `message` for the next `flush`.
@@ -141,6 +157,23 @@ class PeerNetwork(Generic[M]):
             peer.traffic.messages_dropped += 1
             return False
         return peer.dialer.up.send(message)
+
+    async def send_snapshot(self, to: NodeId, offer: Offer, read: Callable[[str, int, int], bytes]) -> None:
+        """Bring a whole state to a peer; return once it is durable there. Cancel it at will.
+
+        Args:
+            to: The peer, which this node dials.
+            offer: What is sent; goes on where a transfer of the same one broke off.
+            read: Called on a thread with a file's name, an offset and a size. May raise OSError.
+
+        Raises:
+            SnapshotFailed: It did not get there, for the reason that the text says.
+        """
+        peer = self._peers.get(to)
+        if peer is None or not peer.address or self._snapshots is None:
+            raise SnapshotFailed(f"node {to} is no peer of this node")
+        handshake = partial(self._new_dialing, to, FOR_SNAPSHOT)
+        await self._snapshots.send(_split(peer.address), offer, read, handshake)
 
     def flush(self) -> None:
         """Write what was queued: once per turn, one write per link. Long messages go on by themselves."""
@@ -167,6 +200,8 @@ class PeerNetwork(Generic[M]):
         """End all links, when what was sent has left or a second has passed. The receiver hears no more."""
         assert not self._closed, "closed twice"
         self._closed = True
+        if self._snapshots is not None:
+            await self._snapshots.close()
         if self._server is not None:
             self._server.close()
         links = list(self._strangers)
@@ -185,6 +220,9 @@ class PeerNetwork(Generic[M]):
         assert link.peer is not None
         node_id = link.peer.node_id
         del self._strangers[link]
+        if link.purpose == FOR_SNAPSHOT:
+            self._serve_snapshot(link)
+            return
         peer = self._peers.setdefault(node_id, _Peer())
         if peer.receiving is not None:
             peer.receiving.end("replaced by a newer link")
@@ -235,21 +273,30 @@ class PeerNetwork(Generic[M]):
         peer.dialer.dial()
 
     def _new_sending_link(self, to: NodeId, owner: Dialer[M], traffic: Traffic) -> SendingLink[M]:
-        handshake = Dialing(
-            own=self._introduction(),
-            to=to,
-            check=self._gatekeeper.check,
-            nonce=secrets.token_bytes(NONCE_BYTES),
-            secret=self._secret,
-        )
         return SendingLink(
-            handshake=handshake,
+            handshake=self._new_dialing(to, FOR_MESSAGES),
             own_id=self._identity.node_id,
             owner=owner,
             config=self._config,
             codec=self._codec,
             traffic=traffic,
         )
+
+    def _new_dialing(self, to: NodeId, purpose: int) -> Dialing:
+        return Dialing(
+            own=self._introduction(),
+            to=to,
+            check=self._gatekeeper.check,
+            nonce=secrets.token_bytes(NONCE_BYTES),
+            secret=self._secret,
+            purpose=purpose,
+        )
+
+    def _serve_snapshot(self, link: ReceivingLink[M]) -> None:
+        if self._snapshots is None or self._closed:
+            link.end("this node takes no states of others")
+        else:
+            self._snapshots.serve(link)
 
     def _new_receiving_link(self) -> ReceivingLink[M]:
         handshake = Accepting(

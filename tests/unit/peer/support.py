@@ -13,6 +13,7 @@ from respraft.config import PeerConfig
 from respraft.peer.codec import Buffer, Codec
 from respraft.peer.interface import Identity, Introduction
 from respraft.peer.network import PeerNetwork
+from respraft.peer.snapshot_network import SnapshotOwner
 from respraft.raft.message import HeartbeatRequest, Message, NodeId
 
 PATIENCE_S: Final = 20.0
@@ -119,6 +120,7 @@ class Nodes:
         cluster_id: str = "test",
         incarnation: int | None = None,
         listen: str = "127.0.0.1:0",
+        snapshots: SnapshotOwner | None = None,
     ) -> tuple[PeerNetwork[AnyMessage], Owner]:
         owner = Owner()
         network = PeerNetwork(
@@ -133,6 +135,7 @@ class Nodes:
             gatekeeper=owner,
             receiver=owner,
             rng=random.Random(node_id),
+            snapshots=snapshots,
             secret=secret,
         )
         await network.start(listen)
