@@ -61,17 +61,20 @@ def install_snapshot(state: RaftState, install: InstallSnapshot) -> None:
     """Take a whole state that has arrived, unless this log is as far already or can get there by itself.
 
     What it contains is committed, and stays so whoever leads by now: were a change of leader a reason to
-    refuse, a large state might never arrive. It is no sign of life of a leader either.
+    refuse, a large state might never arrive. It is no sign of life of a leader either. But the term of the
+    one that sent it is entered: an older leader may lack what this state holds, and a node that went on
+    following it would confirm, or put behind the state, what was never part of the same log.
 
     Nothing is ever rolled back: a point at or below the commit index is a repeat or comes late. And where
     the log has the very entry of the point, it has everything before it, too, and what lies behind it may
     have been acknowledged and must stay (Raft paper, section 7): the log goes on, and the state is of no use.
     """
+    point, log = install.point, state.log
+    term = max(install.term, point.term)
+    if term > state.term:
+        state.become_follower(term, NOBODY)
     if state.role is Role.LEADER:
         return  # It has every entry that is committed, or it would not lead.
-    point, log = install.point, state.log
-    if point.term > state.term:
-        state.become_follower(point.term, NOBODY)  # Somebody has led that term, and who will be heard.
     if point.index > log.commit_index:
         if log.matches(point.index, point.term):
             state.commit_to(point.index)

@@ -67,10 +67,11 @@ class InstallSnapshot(msgspec.Struct, frozen=True):
     """Another node's whole state has arrived here and can be opened (Raft paper, section 7).
 
     No message: the state travels in many pieces on a connection of its own, and the receiving driver builds
-    this when the last one is on disk, from what it finds *inside* that state. Of whom it came from nothing
-    is needed, since a state holds only what is committed and so part of every leader's log.
+    this when the last one is on disk: `term` is what the offer said, all else it finds *inside* that state.
+    A state holds only what is committed, so every leader of that term or a newer one has all of it.
     """
 
+    term: Term  # Of the leader that offered it, at that time.
     point: SnapshotPoint
     configuration: bytes  # As of the point, encoded.
     state: object  # Whatever the driver needs to name it; comes back in `LogWrite.snapshot`.

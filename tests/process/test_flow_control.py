@@ -33,7 +33,6 @@ def test_a_follower_that_stands_still_does_not_grow_its_leader(cluster: Cluster)
     peak = write("slow")
     assert cluster.leader(among=[leader, other]) == leader
     growth = peak - usual
-    print("usual", usual / MIB, "peak", peak / MIB)
     assert growth <= GROWTH_BYTES_MAX, f"{growth / MIB:.0f} MiB more than with all nodes running"
 
     cluster.resume(slow)

@@ -24,6 +24,8 @@ from respraft.raft.message import (
     ReadIndexResponse,
     SnapshotPoint,
     Term,
+    VoteRequest,
+    VoteResponse,
 )
 from respraft.raft.node import RaftNode
 from respraft.raft.ready import HardState, LogWrite, Ready, Role
@@ -254,7 +256,7 @@ class Host:
             at = SnapshotPoint(entry.index, entry.term, entry.time_ms)
         configuration = self.disk.configuration_at(index)
         assert configuration is not None
-        return InstallSnapshot(at, configuration.encode(), None)
+        return InstallSnapshot(self.node.term, at, configuration.encode(), None)
 
     def install(self, snapshot: InstallSnapshot) -> None:
         """A whole state has arrived; in a turn of its own."""
@@ -404,6 +406,23 @@ class Cluster:
         host.node.campaign()
         host.turn()
         self.settle()
+        assert host.node.role is Role.LEADER, f"n{node_id} was not elected: {host.node.status()}"
+        return host
+
+    def elect_by(self, node_id: NodeId, voters: Iterable[NodeId]) -> Host:
+        """Make a node leader by the votes of these others; nothing else reaches anybody."""
+        host = self.hosts[node_id]
+        host.observe()
+        host.node.campaign(transfer=True)
+        host.turn()
+        host.persist()
+        for voter in voters:
+            for envelope in self.take(VoteRequest, to=voter):
+                self.deliver(envelope)
+            self.hosts[voter].persist()
+        for envelope in self.take(VoteResponse, to=node_id):
+            self.deliver(envelope)
+        self.take(VoteRequest)
         assert host.node.role is Role.LEADER, f"n{node_id} was not elected: {host.node.status()}"
         return host
 

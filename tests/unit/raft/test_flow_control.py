@@ -33,9 +33,9 @@ def settle_but(cluster: Cluster, silent: int) -> None:
 
 
 def under_way(cluster: Cluster, to: int) -> list[AppendRequest]:
-    return [
-        each.message for each in cluster.mail if each.to == to and isinstance(each.message, AppendRequest)
-    ]
+    """Appends with entries; those without are notices of a commit, and few."""
+    messages = [each.message for each in cluster.mail if each.to == to]
+    return [each for each in messages if isinstance(each, AppendRequest) and each.entries]
 
 
 @pytest.mark.parametrize("size", [1, KIB, 100 * KIB])

@@ -5,6 +5,7 @@ The scripts `snapshot_*.txt` and `compact_*.txt` show whole exchanges; here is w
 
 import pytest
 
+from respraft.config import RaftConfig
 from respraft.raft.configuration import Configuration
 from respraft.raft.log import RaftLog
 from respraft.raft.message import (
@@ -25,9 +26,9 @@ def log_of(*terms: int, applied: int, cache: int = 1 << 20) -> RaftLog:
 
 
 def state_at(index: int, term: int, *, voters: int = 3) -> InstallSnapshot:
-    """A state as of such an entry."""
+    """A state as of such an entry, from the leader of its term."""
     return InstallSnapshot(
-        SnapshotPoint(index, term, 0), configuration_of(range(1, voters + 1)).encode(), None
+        term, SnapshotPoint(index, term, 0), configuration_of(range(1, voters + 1)).encode(), None
     )
 
 
@@ -168,6 +169,40 @@ def test_trap_7_a_state_at_or_below_the_commit_index_rolls_nothing_back() -> Non
         follower.install(stale)
         cluster.settle()
     assert follower.node.status() == before
+
+
+def test_trap_7_with_a_state_comes_the_term_of_its_sender() -> None:
+    """Else its receiver goes on following an older leader, whose log lacks what the state holds.
+
+    Nodes 1 and 5 are cut off from the others, in term 2. In term 3 the others commit entries of term 1 that
+    node 1 never had, and node 5, which has forgotten term 3 in a crash, is sent the state as of entry 5.
+    """
+    cluster = Cluster(5)
+    cluster.replace(2, cluster.disk_with([1, 1, 1, 1, 1], term=2))
+    old = cluster.elect_by(1, [3, 5])
+    cluster.cut = {(a, b) for a in (1, 5) for b in (2, 3, 4)} | {(b, a) for a in (1, 5) for b in (2, 3, 4)}
+    cluster.mail = [each for each in cluster.mail if each.to == 5]
+    cluster.settle()
+    cluster.replace(3, cluster.disk_with([1], term=2, vote=1))
+    new = cluster.elect_by(2, [3, 4])
+    cluster.settle()
+    assert (new.node.term, new.node.commit_index, old.node.role) == (3, 6, Role.LEADER)
+
+    receiver = cluster[5]
+    receiver.install(InstallSnapshot(3, SnapshotPoint(5, 1, 0), cluster.configuration.encode(), None))
+    assert (receiver.node.term, receiver.node.leader) == (3, 0)
+    old.tick(RaftConfig().heartbeat_ticks)
+    old.propose(b"x")
+    cluster.settle()
+    assert old.node.role is Role.FOLLOWER
+    assert [entry.term for entry in receiver.node.log.iterate(6)] == []
+
+
+def test_a_leader_of_an_older_term_goes_when_a_state_comes() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect(1)
+    leader.install(state_at(9, 4))
+    assert (leader.node.role, leader.node.term, leader.node.log.base.index) == (Role.FOLLOWER, 4, 9)
 
 
 def test_trap_7_a_state_carries_its_configuration() -> None:

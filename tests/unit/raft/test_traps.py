@@ -1,6 +1,6 @@
 """The known traps of Raft, as far as the core alone can fall into them: one test each or more.
 
-The whole list, and where the others are, is in `tests/unit/test_trap_list.py`. "Raft paper" and "Raft
+The whole list, and where the others are, is in `tests/unit/raft/test_trap_list.py`. "Raft paper" and "Raft
 dissertation" are cited in `respraft/raft/__init__.py`.
 """
 

@@ -1,4 +1,4 @@
-"""The known traps of Raft servers in the path of a command; all of them: `tests/unit/test_trap_list.py`."""
+"""The known traps of Raft servers in the path of a command; all: `tests/unit/raft/test_trap_list.py`."""
 
 from respraft.raft.message import AppendRequest
 from respraft.replica.batch import Refusal
