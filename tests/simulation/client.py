@@ -210,7 +210,6 @@ class Client:
                 (b"SET", key, value, b"GET"),
                 (b"SETNX", key, value),
                 (b"GETSET", key, value),
-                (b"GETDEL", key),
                 (b"APPEND", key, value),
                 (b"DEL", key, value),  # No key has a value's name, so this removes one key at most.
             )

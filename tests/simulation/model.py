@@ -42,8 +42,6 @@ def _run(state: KeyState, command: tuple[bytes, ...]) -> tuple[KeyState, Reply]:
             return (state, None) if value is None else (KeyState(new, False), b"OK")
         case (b"SETNX", _, new):
             return (KeyState(new, False), 1) if value is None else (state, 0)
-        case (b"GETDEL", _):
-            return MISSING, value
         case (b"GETSET", _, new) | (b"SET", _, new, b"GET"):
             return KeyState(new, False), value
         case (b"APPEND", _, new):
