@@ -1,16 +1,15 @@
 """What goes wrong and when: faults as random events, each of which is taken back after a while."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from respraft.raft.message import NOBODY, NodeId
-from respraft.raft.ready import NotLeader, Role, TransferRefused
-from respraft.replica.batch import Answer
+from respraft.raft.ready import Role
 from tests.simulation.faults import Faults
 from tests.simulation.network import Link, Network
 from tests.simulation.node import Node, Surroundings
+from tests.simulation.operator import Operator
 
 SECOND_US: Final = 1_000_000
 LASTS_US: Final = 1_500_000
@@ -32,23 +31,14 @@ def calm(faults: Faults) -> Faults:
     )
 
 
-class Operator:
-    """Asks for something, and takes whatever comes of it."""
-
-    @property
-    def client(self) -> "Operator":
-        """Itself, as an answer's client names its own."""
-        return self
-
-    def answered(self, answer: Answer) -> None:
-        """It is over."""
-
-
 class Chaos:
     """Makes faults until it is told to stop, and then takes back whatever is still broken."""
 
-    def __init__(self, world: Surroundings, nodes: dict[NodeId, Node], network: Network) -> None:
+    def __init__(
+        self, world: Surroundings, nodes: dict[NodeId, Node], network: Network, operator: Operator
+    ) -> None:
         self.wiped: NodeId = 0
+        self._operator = operator
         self._world = world
         self._nodes = nodes
         self._network = network
@@ -61,13 +51,13 @@ class Chaos:
             (faults.cuts, self._cut),
             (faults.partitions, self._partition),
             (faults.resets, self._reset),
-            (faults.slanders, self._slander),
-            (faults.transfers, self._transfer),
+            (faults.fences, self._fence),
             (faults.crashes, self._crash),
             (faults.pauses, self._pause),
             (faults.wipes, self._wipe),
             (faults.jumps, self._jump),
             (faults.flushes * faults.nodes, self._flush),
+            (faults.transfers, self._operator.transfer),
         ):
             if rate:
                 self._again(rate, fault)
@@ -144,33 +134,23 @@ class Chaos:
         if self._network.links:
             self._network.end(self._world.rng.choice(list(self._network.links.values())))
 
-    def _slander(self) -> None:
-        if self._network.links:
-            self._network.slander(self._world.rng.choice(list(self._network.links.values())))
-
-    def _transfer(self) -> None:
-        """Somebody asks a leader to hand over, to anybody or to one who may be down or behind."""
-        rng = self._world.rng
-        leaders = [node for node in self._live() if not node.paused and node.core.role is Role.LEADER]
-        if leaders:
-            node, to = rng.choice(leaders), rng.choice([NOBODY, *sorted(self._nodes)])
-            self._world.say(f"n{node.id} is asked to hand over to n{to}")
-            node.give(lambda: self._hand_over(node, to))
-
-    @staticmethod
-    def _hand_over(node: Node, to: NodeId) -> None:
-        node.wake()
-        with suppress(NotLeader, TransferRefused):
-            node.replica.transfer_leadership(to, Operator())
+    def _fence(self) -> None:
+        if live := self._live():
+            victim = self._victim(live).id
+            other = self._world.rng.choice([NOBODY, *sorted(self._nodes)])
+            self._world.say(f"fence: n{victim} from {f'n{other}' if other else 'all'}")
+            self._network.fence(victim, other)
+            self._lasts(lambda: self._network.unfence(victim, other))
 
     def _crash(self) -> None:
         rng = self._world.rng
+        killed = rng.random() < self._world.faults.kills
         everybody = rng.random() < 0.1
         for node in self._live():
             if everybody:
                 node.die("everybody's power fails")
         if not everybody and (live := self._live()):
-            self._victim(live).die("its power fails")
+            self._victim(live).die("killed" if killed else "its power fails", killed=killed)
 
     def _pause(self) -> None:
         awake = [node for node in self._live() if not node.paused]

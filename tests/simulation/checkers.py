@@ -374,9 +374,8 @@ class Liveness:
         assert len(leaders) == 1, f"no common leader: {[(n.id, n.core.role, n.core.leader) for n in nodes]}"
         assert NOBODY not in leaders, "nobody leads"
 
-    def answered(self, groups: Sequence[Group | None]) -> None:
+    def answered(self, waiting: Sequence[object]) -> None:
         """The time for an answer has passed."""
-        waiting = [f"client {group.client.number}: {group}" for group in groups if group is not None]
         assert not waiting, f"still waiting: {waiting}"
 
     def served(self, groups: Sequence[Group]) -> None:

@@ -57,6 +57,10 @@ class Group:
     def __repr__(self) -> str:
         return f"{b' / '.join(b' '.join(command) for command in self.commands).decode()} @{self.database}"
 
+    def answered(self, answer: Answer) -> None:
+        """Its node has answered it."""
+        self.client.answered(self, answer)
+
     def writes(self) -> list[Command]:
         """Return the commands that write."""
         return [command for command in self.commands if command[0] != b"GET"]
@@ -104,9 +108,8 @@ class Client:
         node.give(lambda: self._submit(node, group))
         return group
 
-    def answered(self, answer: Answer) -> None:
+    def answered(self, group: Group, answer: Answer) -> None:
         """The group under way is answered."""
-        group = answer.client
         if group.outcome is not Outcome.WAITING:
             return  # The client has hung up.
         assert answer.count == len(group.operations), "an answer counts the commands of its group"

@@ -32,10 +32,11 @@ class Faults:
     cuts: float  # One-way cuts.
     partitions: float
     resets: float  # Links that end for no reason.
-    slanders: float  # A middlebox says of a node that lives that nobody is there.
+    fences: float  # A middlebox ends all links with a node, and refuses new ones.
 
     # Processes and disks.
     crashes: float
+    kills: float  # Share of crashes that leave the machine up: peers see links end and dials refused.
     storage_crashes: float  # Share of storage operations right behind which the power fails.
     down_ms: int  # How long a dead node stays dead, at most.
     torn: bool  # A crash leaves a piece of the last write.
@@ -46,9 +47,10 @@ class Faults:
     pauses: float
     wipes: float  # At most one node per run, and none without a majority besides.
 
-    transfers: float  # Of leadership.
-
     leaders_share: float  # How often a fault that has one victim looks for a leader.
+
+    # What operators ask for.
+    transfers: float  # Of leadership.
 
     # Clocks.
     drift: float  # Largest error of a node's monotonic clock.
@@ -85,8 +87,9 @@ def draw(rng: random.Random) -> Faults:
         cuts=some(0.4, 2.0),
         partitions=some(0.4, 2.0),
         resets=some(0.5, 4.0),
-        slanders=some(0.5, 4.0, absent=0.7),
+        fences=some(0.4, 2.0, absent=0.7),
         crashes=some(0.4, 2.0),
+        kills=rng.choice((0.0, 0.5, 1.0)),
         storage_crashes=some(0.001, 0.01, absent=0.7),
         down_ms=rng.choice((20, 300, 2000)),
         torn=rng.random() < 0.5,
@@ -96,8 +99,8 @@ def draw(rng: random.Random) -> Faults:
         failed_syncs=some(0.002, absent=0.7),
         pauses=some(0.4, 2.0),
         wipes=some(0.1, absent=0.7) if nodes >= 3 else 0.0,
-        transfers=some(0.5, 4.0),
         leaders_share=rng.choice((0.0, 0.5, 0.9)),
+        transfers=some(0.4, 4.0),
         drift=some(0.001, 0.05),
         wall_spread_ms=rng.choice((0, 50, 3000)),
         jumps=some(0.4, 2.0),

@@ -5,12 +5,16 @@ kept where it matters for safety: a message comes from the incarnation that the 
 the one that the handshake met; both sides are asked whether they welcome the other; and the sender is told
 when its link comes up or ends. Beyond that contract, as far as the seed draws it, messages are lost, doubled,
 overtaken and late although their link stands, and outlive it.
+
+Who ended a link matters as well: when a process is gone while its machine stays, both links with it end by
+its side and a redial is refused (`peer_gone`). When the power fails nobody says anything, and links end when
+their owners lose patience. A middlebox can make the first of a node that lives.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-from respraft.raft.message import NodeId
+from respraft.raft.message import NOBODY, NodeId
 from respraft.replica.formation import PeerIdentity
 from respraft.replica.status import ReplicaMessage
 from tests.simulation.node import Node, Surroundings
@@ -31,11 +35,11 @@ class Link:
     number: int = 0  # Changes whenever the link comes up or ends.
     cuts: int = 0  # Faults that swallow what is sent this way.
     lost: bool = False  # Something was swallowed since the link came up.
+    ended_by_peer: bool = False  # The receiver's side ended it, as its sender sees it.
+    accepted: bool = False  # It stands, as its receiver sees it.
+    accepted_ended_by_peer: bool = False  # The sender's side ended it, as its receiver sees it.
     last_us: int = 0  # When the last message arrives.
     incarnation: int = 0  # Of the receiver.
-    by_peer: bool = (
-        False  # It and its counterpart were ended by the receiver's side, as when that process ends.
-    )
 
 
 class Network:
@@ -44,6 +48,7 @@ class Network:
     def __init__(self, world: Surroundings, nodes: dict[NodeId, Node]) -> None:
         self._world = world
         self._nodes = nodes
+        self._fences: list[tuple[NodeId, NodeId]] = []  # Two nodes that a middlebox parts; NOBODY: from all.
         self.links = {(a, b): Link(a, b) for a in nodes for b in nodes if a != b}
 
     # -- Messages ------------------------------------------------------------------------------------
@@ -83,45 +88,58 @@ class Network:
     # -- Links ---------------------------------------------------------------------------------------
 
     def booted(self, node: Node) -> None:
-        """A life begins: it dials everybody."""
+        """A life begins: it dials everybody, and nobody has dialled it."""
         for link in self.links.values():
             if link.sender == node.id:
+                link.ended_by_peer = False
                 self._dial_later(link, 1000)
+            elif link.receiver == node.id:
+                link.accepted = link.accepted_ended_by_peer = False
 
     def died(self, node: Node) -> None:
-        """A life is over; the others will notice."""
-        for link in self.links.values():
-            if link.receiver == node.id:
-                link.by_peer = link.up and self.links[node.id, link.sender].up
+        """A life is over; the others will notice: at once if only the process is gone."""
+        notice_us = 5_000 if node.killed else 500_000
         for link in self.links.values():
             if link.sender == node.id:
                 link.up = False
                 link.number += 1
+                self._accepted_ends_later(link, notice_us, by_peer=node.killed)
             elif link.receiver == node.id and link.up:
                 link.number += 1
                 link.broken = True
-                self._end_later(link, 5_000)
+                self._end_later(link, notice_us, by_peer=node.killed)
 
-    def end(self, link: Link) -> None:
-        """End a link, as by a reset; its sender dials again."""
+    def end(self, link: Link, *, by_peer: bool = False) -> None:
+        """End a link; its sender dials again."""
         if not link.up:
             return
         link.up = False
         link.number += 1
+        link.ended_by_peer = by_peer
+        link.accepted, link.accepted_ended_by_peer = False, by_peer
         sender = self._nodes[link.sender]
-        self._world.say(f"n{link.sender} loses its link to n{link.receiver}")
+        self._world.say(f"n{link.sender} loses its link to n{link.receiver}{' by its side' * by_peer}")
         sender.give(lambda: self._link_down(sender, link.receiver))
-        self._dial_later(link, 1000 if link.by_peer else REDIAL_US)
+        self._dial_later(link, REDIAL_US)
 
-    def slander(self, link: Link) -> None:
-        """A middlebox resets the links between two nodes and refuses to make another, though both live."""
-        back = self.links[link.receiver, link.sender]
-        if link.up and back.up:
-            self._world.say(f"between n{link.sender} and n{link.receiver} a middlebox resets everything")
-            self.end(link)
-            self.end(back)
-            for each in (link, back):
-                self._tell_gone(each)
+    def fence(self, node_id: NodeId, other: NodeId) -> None:
+        """A middlebox ends the links with a node in the name of the other side, and refuses new ones.
+
+        All of them, or those with `other`.
+        """
+        self._fences.append((node_id, other))
+        for link in self.links.values():
+            if self._fenced(link):
+                self.end(link, by_peer=True)
+
+    def unfence(self, node_id: NodeId, other: NodeId) -> None:
+        """It lets links be, unless another fence stands."""
+        if (node_id, other) in self._fences:
+            self._fences.remove((node_id, other))
+
+    def _fenced(self, link: Link) -> bool:
+        ends = (link.sender, link.receiver)
+        return any(node_id in ends and other in (NOBODY, *ends) for node_id, other in self._fences)
 
     def cut(self, link: Link) -> None:
         """Swallow what is sent this way; somebody may notice."""
@@ -138,17 +156,30 @@ class Network:
             self.end(link)
 
     def heal_all(self) -> None:
-        """Take back all cuts."""
+        """Take back all cuts and fences."""
+        self._fences.clear()
         for link in self.links.values():
             link.cuts = 0
             if link.lost:
                 self.end(link)
 
-    def _end_later(self, link: Link, most_us: int) -> None:
+    def _end_later(self, link: Link, most_us: int, *, by_peer: bool = False) -> None:
         number = link.number
-        self._world.schedule.after(
-            self._world.rng.randint(0, most_us), lambda: self.end(link) if link.number == number else None
-        )
+
+        def end() -> None:
+            if link.number == number:
+                self.end(link, by_peer=by_peer)
+
+        self._world.schedule.after(self._world.rng.randint(0, most_us), end)
+
+    def _accepted_ends_later(self, link: Link, most_us: int, *, by_peer: bool) -> None:
+        number = link.number
+
+        def end() -> None:
+            if link.number == number and link.accepted:
+                link.accepted, link.accepted_ended_by_peer = False, by_peer
+
+        self._world.schedule.after(self._world.rng.randint(0, most_us), end)
 
     def _dial_later(self, link: Link, most_us: int) -> None:
         life = self._nodes[link.sender].lives
@@ -159,10 +190,14 @@ class Network:
         if not sender.up or sender.lives != life or link.up:
             return
         back = self.links[link.receiver, link.sender]
-        if link.by_peer and not receiver.up and not (link.cuts or back.cuts):
-            self._tell_gone(link)
-        reachable = receiver.up and not (link.cuts or back.cuts or receiver.paused or sender.paused)
-        if not reachable or self._refused(sender, receiver):
+        reachable = not (link.cuts or back.cuts or sender.paused)
+        if reachable and (self._fenced(link) or (not receiver.up and receiver.killed)):
+            # Nobody listens there. With both links ended by that side its process is taken for gone.
+            if link.ended_by_peer and not back.accepted and back.accepted_ended_by_peer:
+                sender.give(lambda: self._peer_gone(sender, link.receiver))
+            self._dial_later(link, REDIAL_US)
+            return
+        if not reachable or not receiver.up or receiver.paused or self._refused(sender, receiver):
             self._dial_later(link, REDIAL_US)
             return
         lives, met = (sender.lives, receiver.lives), receiver.identity()
@@ -187,20 +222,12 @@ class Network:
         if not receiver.up or receiver.lives != lives[1] or link.cuts:
             self._dial_later(link, REDIAL_US)
             return
-        link.up, link.broken, link.lost, link.by_peer = True, False, False, False
+        link.up, link.broken, link.lost = True, False, False
+        link.ended_by_peer, link.accepted, link.accepted_ended_by_peer = False, True, False
         link.number += 1
         link.incarnation = receiver.incarnation
         self._world.say(f"n{link.sender} has a link to n{link.receiver}")
         sender.give(lambda: self._link_up(sender, met))
-
-    def _tell_gone(self, link: Link) -> None:
-        sender = self._nodes[link.sender]
-        sender.give(lambda: self._peer_gone(sender, link.receiver))
-
-    @staticmethod
-    def _peer_gone(node: Node, peer: NodeId) -> None:
-        node.wake()
-        node.replica.peer_gone(peer)
 
     @staticmethod
     def _link_up(node: Node, peer: PeerIdentity) -> None:
@@ -211,6 +238,11 @@ class Network:
     def _link_down(node: Node, peer: NodeId) -> None:
         node.wake()
         node.replica.link_down(peer)
+
+    def _peer_gone(self, node: Node, peer: NodeId) -> None:
+        self._world.say(f"n{node.id} takes the process of n{peer} for gone")
+        node.wake()
+        node.replica.peer_gone(peer)
 
     @staticmethod
     def _tell_refused(node: Node, text: str) -> None:

@@ -130,6 +130,7 @@ class Node:
         self.clock = clock
         self.up = False
         self.paused = False
+        self.killed = False  # Its last life ended by a signal or by its own decision: the machine went on.
         self.observed_us = 0  # When it last looked at its clocks.
         self.lives = 0  # Of all incarnations; names one life.
         self.disk = MemoryDisk()
@@ -178,12 +179,13 @@ class Node:
         self._loop.call_later(world.rng.random() * TICK_MS / 1000, self.driver.start)
         return True
 
-    def die(self, why: str) -> None:
-        """End this life by power loss."""
+    def die(self, why: str, *, killed: bool = False) -> None:
+        """End this life: by power loss, or `killed`, which leaves everything that was written."""
         world = self.world
         self.up = False
+        self.killed = killed
         keep = self.disk.unsynced_bytes()
-        if keep:
+        if keep and not killed:
             # Torn anywhere, or whole although nobody was told.
             keep = world.rng.choice((0, keep, world.rng.randint(0, keep))) if world.faults.torn else 0
         writes_kept = world.rng.randint(0, self.state.unflushed_writes)
@@ -243,9 +245,9 @@ class Node:
         try:
             action()
         except ProcessDied:
-            self.die("at a storage operation")
+            self.die("at a storage operation", killed=self.world.rng.random() < self.world.faults.kills)
         except StorageFailed as error:
-            self.die(str(error))
+            self.die(str(error), killed=True)
 
     # -- Private -------------------------------------------------------------------------------------
 

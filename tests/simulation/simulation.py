@@ -35,6 +35,7 @@ from tests.simulation.client import KEYS, Client, Group, Outcome
 from tests.simulation.clock import NodeClock, Schedule
 from tests.simulation.network import Network
 from tests.simulation.node import Node
+from tests.simulation.operator import Operator
 from tests.simulation.trace import LINES_KEPT, Trace
 
 TICKS: Final = 500
@@ -124,7 +125,8 @@ class Simulation:
 
         self.nodes = self._make_nodes()
         self.network = Network(self, self.nodes)
-        self.chaos = Chaos(self, self.nodes, self.network)
+        self.operator = Operator(self, self.nodes)
+        self.chaos = Chaos(self, self.nodes, self.network, self.operator)
         self.clients = [
             Client(number, self, self.nodes, self, self.rng.getrandbits(64))
             for number in range(1, self.faults.clients + 1)
@@ -174,7 +176,7 @@ class Simulation:
         self._wait(settle_ms, lambda: self.liveness.leader(self._members()))
         for client in self.clients:
             client.stop()
-        self._wait(answer_ms, lambda: self.liveness.answered([client.group for client in self.clients]))
+        self._wait(answer_ms, lambda: self.liveness.answered(self._waiting()))
         members = self._members()
         last = [self._ask(node, database) for node in members for database in (0, 1)]
         self._wait(answer_ms, lambda: self._served(last))
@@ -207,6 +209,10 @@ class Simulation:
             pairs = [(each.id, each.incarnation) for each in configuration.members]
             return [each for each in self.nodes.values() if (each.id, each.incarnation) in pairs]
         return list(self.nodes.values())
+
+    def _waiting(self) -> list[object]:
+        groups = [client.group for client in self.clients if client.group is not None]
+        return [*groups, *self.operator.waiting]
 
     def _ask(self, node: Node, database: int) -> Group:
         """Send a write, and reads of everything."""
@@ -267,11 +273,12 @@ class Simulation:
 
     def answered(self, node: Node, answer: Answer) -> None:
         """A client gets its answer."""
-        answer.client.client.answered(answer)
+        answer.client.answered(answer)
 
     def died(self, node: Node) -> None:
         """A life is over."""
         self.network.died(node)
+        self.operator.node_died(node.id)
         for client in self.clients:
             client.node_died(node.id)
         self.chaos.died(node)
