@@ -231,15 +231,17 @@ class LogTime:
         self._speed_max = self.SPEED_MAX * (1 + drift)
         self._born_us: dict[tuple[Index, Term], int] = {}
         self._fresh_terms: set[Term] = set()
+        self._known_term: dict[Term, Term] = {}
 
-    def leads(self, term: Term, *, heard_time: bool) -> None:
-        """Somebody leads.
+    def leads(self, term: Term, known_term: Term) -> None:
+        """Somebody leads, and goes on by the time of `known_term`, the newest that those who voted know.
 
-        Where none of those who elected it, itself included, has heard a leader since its start, it begins
-        anew by the voters' clocks, and others may follow its time without any entry of its being committed.
-        The next one who leads may go back to the time before.
+        Where none of them has heard a leader since its start (0), it begins anew by the voters' clocks, and
+        others may follow its time without any entry of its being committed. The next one who leads may go
+        back to the time before, if all that it can hear of is that.
         """
-        if not heard_time:
+        self._known_term[term] = known_term
+        if not known_term:
             self._fresh_terms.add(term)
 
     def appended(self, entry: Entry, observed_us: int) -> None:
@@ -252,8 +254,10 @@ class LogTime:
             return
         step_ms = entry.time_ms - before.time_ms
         assert step_ms >= 0, f"time goes back by {-step_ms} ms at entry {entry.index}"
-        if entry.term != before.term and any(before.term <= term <= entry.term for term in self._fresh_terms):
-            return
+        if entry.term != before.term:
+            oldest = min(before.term, self._known_term.get(entry.term, 0) + 1)
+            if any(oldest <= term <= entry.term for term in self._fresh_terms):
+                return
         born_us, before_us = (self._born_us[each.index, each.term] for each in (entry, before))
         most_ms = (born_us - before_us) / 1000 * self._speed_max + self.SLACK_MS
         assert step_ms <= most_ms, f"time jumps by {step_ms} ms, not {most_ms:.0f}, at entry {entry.index}"

@@ -105,7 +105,8 @@ class Simulation:
         self._ticks = ticks
         self._stamp = 0
         self._led: dict[NodeId, tuple[int, Term]] = {}  # Life and term that each node was last seen to lead.
-        self._time_known: set[tuple[NodeId, Term]] = set()  # Who knew the log's time as it voted in a term.
+        # Of which leader's time a node knew as it voted in a term.
+        self._time_known: dict[tuple[NodeId, Term], Term] = {}
         self._commands = 0
         self._asked = 0
 
@@ -262,7 +263,7 @@ class Simulation:
         """Put a message on its way."""
         disk = (node.id, node.incarnation)
         if isinstance(message, VoteRequest | VoteResponse) and node.core.clock.heard() != NO_TIME:
-            self._time_known.add((node.id, message.term))
+            self._time_known[node.id, message.term] = node.core.clock.heard().term
         if isinstance(message, checkers.LEADERS_MESSAGES):
             self.election_safety.observe(node.id, message.term)
         elif isinstance(message, VoteResponse):
@@ -324,8 +325,8 @@ class Simulation:
         core = node.core
         if core.log.term(entry.index - 1) != entry.term:
             voters = [node.id, *core.clock._offsets]  # All whose votes came.
-            known = any((voter, entry.term) in self._time_known for voter in voters)
-            self.log_time.leads(entry.term, heard_time=known)
+            known = [self._time_known.get((voter, entry.term), 0) for voter in voters]
+            self.log_time.leads(entry.term, max(known))
         self.log_time.appended(entry, node.observed_us)
 
     def durable(self, node: Node, write: LogWrite) -> None:
