@@ -218,7 +218,10 @@ class RaftNode(RaftState):
         more = self.role is Role.LEADER and leader.prepare_output(self)
         write = self.begin_write() if write_allowed and self.write_in_flight is None else None
         self.release_durable()
-        committed = self.log.take_committed(COMMITTED_BYTES_MAX)
+        # What a leader says of commits counts once its term is on disk. A node that applied it and forgot
+        # the term in a crash would meet an older leader that never had those entries.
+        settled = self.durable_term == self.term
+        committed = self.log.take_committed(COMMITTED_BYTES_MAX) if settled else []
         ready = Ready(
             self.messages,
             write,
@@ -226,7 +229,7 @@ class RaftNode(RaftState):
             self.reads_confirmed,
             self.reads_refused,
             self.snapshots,
-            more or self.log.has_committed(),
+            more or (settled and self.log.has_committed()),
         )
         self.messages = []
         self.reads_confirmed = []

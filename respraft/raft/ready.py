@@ -12,8 +12,8 @@ The driver feeds a `RaftNode` (`node.py`) with messages, ticks and proposals and
 3. **When it is durable**, call `persisted(write.number)`, then send `write.messages`, leaving out those
    whose term is no longer the node's. Never before: each of them is a promise about what is on disk.
 4. **Apply `committed`**, in order. Each entry is handed out once in a process's life, and only when it is
-   both committed and durable here, so that flushed <= applied <= durable holds. Call `applied()`. When
-   a write with a `snapshot` completes, the machine goes over to that state *before* `persisted()` is
+   both committed and durable here, as is the term, so that flushed <= applied <= durable. Call `applied()`.
+   When a write with a `snapshot` completes, the machine goes over to that state *before* `persisted()` is
    called; what is committed next lies behind it, and nothing is handed out in between.
 5. **Run `reads`** once the machine has applied their index; ask again for `reads_refused`.
 6. **Send a snapshot to `snapshots`**: what these peers need next is gone from the log. They are sent

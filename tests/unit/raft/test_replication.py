@@ -365,10 +365,24 @@ def test_entries_replaced_during_their_write_are_not_confirmed_by_it() -> None:
     follower.persist()
     assert cluster.take(AppendResponse) == []
     assert follower.node.log.stable_index == 1
-    assert [entry.index for entry in follower.applied] == [1], "committed, but not yet on this disk"
+    assert follower.applied == [], "committed, but not yet on this disk"
     follower.persist()
     assert [entry.term for entry in follower.applied] == [1, 3, 3]
     assert [each.message for each in cluster.take(AppendResponse)] == [AppendResponse(3, 3, 3, 0, 0, 0)]
+
+
+def test_what_a_leader_says_of_commits_counts_once_its_term_is_on_disk() -> None:
+    """A state may reach its disk before the log does. Had the node forgotten the term then, it would meet an
+    older leader, and confirm to it what that one never had."""
+    cluster = Cluster(3, terms=[1, 1, 1])
+    follower = cluster[3]
+    follower.receive(AppendRequest(2, 5, 3, 1, 3, []))
+    assert (follower.node.commit_index, follower.applied) == (3, [])
+    follower.persist()
+    assert [entry.index for entry in follower.applied] == [1, 2, 3]
+    follower.receive(HeartbeatRequest(2, 6, 3, 1, 0))
+    follower.receive(AppendRequest(2, 6, 3, 1, 3, []))
+    assert len(follower.applied) == 3
 
 
 def test_what_gathers_during_a_write_is_the_next_one() -> None:
