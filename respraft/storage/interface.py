@@ -44,11 +44,15 @@ class NodeIdentity(msgspec.Struct, array_like=True, frozen=True):
     """Whose data directory this is. Durable before anybody else hears of it."""
 
     node_id: int
+    """0: it has none yet; a cluster will give it one (`LogStore.adopt`)."""
     cluster_id: str
     incarnation: int
     """Random, 63 bits: the life of this data directory. A wiped one has another."""
     start_counter: int
     """1 at the first start, one more at each. With the incarnation it names one life of one process."""
+    replaces: int = 0
+    """The id in whose place it has come since a repair: the configuration file may still name that one. It is
+    never used again. 0: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +126,18 @@ class LogStore(LogReader, Protocol):
         """The hard state as of the last append; all zero in a new log."""
         ...
 
+    def adopt(self, node_id: int) -> None:
+        """Give the directory its id, in one synced write: it has none, or one that nobody took up.
+
+        Only while the log is empty. Called on the event loop, since no append can be under way.
+
+        Raises:
+            StorageFailed: As for `append`.
+        """
+        ...
+
     def identity(self) -> NodeIdentity:
-        """Whose log this is. Never changes while it is open."""
+        """Whose log this is. Changed by `adopt` only."""
         ...
 
     def status(self) -> LogStatus:

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+import msgspec
 from rocksdict import Rdict, WriteBatch, WriteOptions
 
 from respraft.raft.message import Entry, Index, SnapshotPoint, Term
@@ -150,6 +151,15 @@ class RocksLog(LogStore):
         self._fsync_ns_total += took_ns
         self._fsync_ns_max = max(self._fsync_ns_max, took_ns)
 
+    def adopt(self, node_id: int) -> None:
+        self._check_usable()
+        log_record.check_adoption(self._head, node_id)
+        identity = msgspec.structs.replace(self._identity, node_id=node_id)
+        batch = WriteBatch(raw_mode=True)
+        batch.put(log_record.KEY_IDENTITY, log_record.encode_identity(identity))
+        self._write(batch)
+        self._identity = identity
+
     def start(self) -> None:
         """Make the identity durable, and the mark: the end of `open_log`."""
         assert self._counter == 0 or self._database.get(log_record.KEY_COUNTER) == log_record.encode_counter(
@@ -267,14 +277,21 @@ def new_incarnation() -> int:
 
 
 def open_log(
-    path: Path, node_id: int, cluster_id: str, *, incarnation: Callable[[], int] = new_incarnation
+    path: Path,
+    node_id: int,
+    cluster_id: str,
+    *,
+    replaces: int = 0,
+    incarnation: Callable[[], int] = new_incarnation,
 ) -> RocksLog:
     """Open the Raft log of the data directory `path`, or create both. Holds the directory until closed.
 
     Args:
         path: The data directory, not the log's own in it.
-        node_id: The directory must belong to this node,
-        cluster_id: in this cluster; a new one does from now on.
+        node_id: The directory must belong to this node, or have come in its place; a new one does from now
+            on. 0: any; a new one has no id yet.
+        cluster_id: The same for the cluster.
+        replaces: The id in whose place a new directory comes; see `NodeIdentity`.
         incarnation: Where a new directory gets its incarnation from.
 
     Raises:
@@ -286,7 +303,10 @@ def open_log(
         found, last_crc = Found(Head(), 0, None), 0
         if not is_new(directory):
             found, last_crc = check_log(directory)
-        identity = _next_identity(directory, found.identity, node_id, cluster_id, incarnation)
+        if found.identity is None:
+            identity = NodeIdentity(node_id, cluster_id, incarnation(), 1, replaces)
+        else:
+            identity = _next_identity(directory, found.identity, node_id, cluster_id)
         log = _open_for_writing(directory, found, identity, last_crc)
     except OSError as error:
         directory.close()
@@ -303,22 +323,17 @@ def open_log(
 
 
 def _next_identity(
-    directory: DataDirectory,
-    known: NodeIdentity | None,
-    node_id: int,
-    cluster_id: str,
-    incarnation: Callable[[], int],
+    directory: DataDirectory, known: NodeIdentity, node_id: int, cluster_id: str
 ) -> NodeIdentity:
     """The identity of this start. Raises WrongDirectory."""
-    if known is None:
-        return NodeIdentity(node_id, cluster_id, incarnation(), 1)
-    if (known.node_id, known.cluster_id) != (node_id, cluster_id):
+    identity = log_record.next_identity(known, node_id, cluster_id)
+    if identity is None:
         raise WrongDirectory(
             f"data directory {directory.path} belongs to node {known.node_id} of cluster "
             f"{known.cluster_id!r}, but this is node {node_id} of cluster {cluster_id!r}. Nothing was "
             f"changed. Correct node.data_dir, node.id or cluster.id in the configuration"
         )
-    return NodeIdentity(node_id, cluster_id, known.incarnation, known.start_counter + 1)
+    return identity
 
 
 def _open_for_writing(

@@ -116,13 +116,14 @@ class MemoryLog(LogStore):
             raise LogDamaged(f"the log ends at write {self._counter}, but write {disk.mark} was acknowledged")
         if known is None:
             self._identity = NodeIdentity(node_id, cluster_id, incarnation, 1)
-        elif (known.node_id, known.cluster_id) != (node_id, cluster_id):
-            raise WrongDirectory(
-                f"this disk belongs to node {known.node_id} of cluster {known.cluster_id!r}, but this is "
-                f"node {node_id} of cluster {cluster_id!r}"
-            )
         else:
-            self._identity = msgspec.structs.replace(known, start_counter=known.start_counter + 1)
+            identity = log_record.next_identity(known, node_id, cluster_id)
+            if identity is None:
+                raise WrongDirectory(
+                    f"this disk belongs to node {known.node_id} of cluster {known.cluster_id!r}, but this is "
+                    f"node {node_id} of cluster {cluster_id!r}"
+                )
+            self._identity = identity
         self._begin(_Write(self._counter + 1, self._identity, self._head.hard_state(), []))
         self.finish_append()
         disk.user = self
@@ -147,6 +148,13 @@ class MemoryLog(LogStore):
         """The same for an install."""
         install = _Install(point, state_number, keep_tail)
         self._begin(_Write(self._counter + 1, None, hard_state, [], 0, install))
+
+    def adopt(self, node_id: int) -> None:
+        log_record.check_adoption(self._head, node_id)
+        identity = msgspec.structs.replace(self._identity, node_id=node_id)
+        self._begin(_Write(self._counter + 1, identity, self._head.hard_state(), []))
+        self.finish_append()
+        self._identity = identity
 
     def finish_append(self) -> None:
         """Sync what was begun. When this returns it is durable."""

@@ -23,7 +23,7 @@ entries, in one write. Format 1 ended the head with the commit index: such a log
 import struct
 import zlib
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -50,7 +50,7 @@ _COUNTER: Final = struct.Struct(">Q")
 
 _encode_entry: Final = msgspec.msgpack.Encoder().encode
 _decode_entry: Final = msgspec.msgpack.Decoder(Entry).decode
-_decode_identity: Final = msgspec.msgpack.Decoder(tuple[int, int, str, int, int]).decode
+_decode_identity: Final = msgspec.msgpack.Decoder(list[Any]).decode
 
 
 class RecordDamaged(Exception):
@@ -163,12 +163,32 @@ def decode_identity(value: bytes) -> NodeIdentity:
     """The identity. Raises RecordDamaged, or UnknownFormat."""
     body = _unseal(value, KEY_IDENTITY)
     try:
-        version, *fields = _decode_identity(body)
-    except msgspec.DecodeError as error:
+        version, *fields = _decode_identity(body) or [None]
+        if version in _FORMATS_READ:
+            return msgspec.convert(fields, NodeIdentity)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise UnknownFormat(f"its identity record has another shape than format {FORMAT}: {error}") from error
-    if version not in _FORMATS_READ:
-        raise UnknownFormat(f"it has format {version}, and this respraft knows format {FORMAT}")
-    return msgspec.convert(fields, NodeIdentity)
+    raise UnknownFormat(f"it has format {version}, and this respraft knows format {FORMAT}")
+
+
+def next_identity(known: NodeIdentity, node_id: int, cluster_id: str) -> NodeIdentity | None:
+    """The identity of a further start on a directory; None: it belongs to somebody else.
+
+    A node that is not told its id (0) takes the directory's. One without an id takes what it is told.
+    """
+    if known.cluster_id != cluster_id:
+        return None
+    if known.node_id == known.replaces == 0:
+        known = msgspec.structs.replace(known, node_id=node_id)
+    elif node_id not in (0, known.node_id, known.replaces):
+        return None
+    return msgspec.structs.replace(known, start_counter=known.start_counter + 1)
+
+
+def check_adoption(head: Head, node_id: int) -> None:
+    """Assert that a directory may be given this id."""
+    assert node_id > 0, f"{node_id} is no node id"
+    assert head.last_index == 0, "who has a log keeps its id"
 
 
 def next_head(head: Head, hard_state: HardState, entries: list[Entry]) -> Head:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from respraft.raft.message import Entry
 from respraft.raft.ready import HardState
 from respraft.storage.interface import DirectoryInUse, WrongDirectory
+from respraft.storage.log import open_log
 from tests.unit.storage.log_samples import ALL, DiskHome, Home, MemoryHome, content, entries, entry
 
 
@@ -138,6 +139,45 @@ def test_another_nodes_directory_is_refused(home: Home) -> None:
     with pytest.raises(WrongDirectory, match=r"cluster 'demo'.* cluster 'other'"):
         home.open(cluster_id="other")
     assert home.open().identity().start_counter == 2, "a refused start is none"
+
+
+def test_a_directory_without_an_id_is_given_one(home: Home) -> None:
+    log = home.open(node_id=0)
+    assert log.identity().node_id == 0
+    incarnation = log.identity().incarnation
+    log.adopt(5)  # By a member that never got around to it,
+    log.adopt(7)  # and by another one.
+    assert log.identity().node_id == 7
+    home.crash()
+    again = home.open(node_id=0)
+    assert (again.identity().node_id, again.identity().incarnation) == (7, incarnation)
+    again.append(HardState(1, 0, 0), entries(1, 1))
+    with pytest.raises(AssertionError, match="keeps its id"):
+        again.adopt(8)
+    again.close()
+    with pytest.raises(WrongDirectory, match="belongs to node 7"):
+        home.open(node_id=5)
+    assert home.open(node_id=7).identity().node_id == 7
+
+
+def test_a_waiting_directory_takes_the_id_that_it_is_told(home: Home) -> None:
+    home.open(node_id=0).close()
+    assert home.open(node_id=4).identity().node_id == 4
+    home.crash()
+    assert home.open(node_id=0).identity().node_id == 4
+
+
+def test_a_directory_that_has_come_in_anothers_place(tmp_path: Path) -> None:
+    """Whose configuration file names the old id: it may go on doing so."""
+    log = open_log(tmp_path, 0, "demo", replaces=3)
+    log.adopt(4)
+    log.close()
+    for node_id in (3, 4, 0):
+        log = open_log(tmp_path, node_id, "demo")
+        assert (log.identity().node_id, log.identity().replaces) == (4, 3)
+        log.close()
+    with pytest.raises(WrongDirectory, match="belongs to node 4"):
+        open_log(tmp_path, 5, "demo")
 
 
 def test_one_process_at_a_time(home: Home) -> None:
