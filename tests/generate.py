@@ -2,6 +2,7 @@
 
     conf/respraft.toml       from the keys of respraft/config.py and the text under each
     README.md, its commands  from the command table
+    README.md, its examples  from examples/
 
 `tests/unit/test_generated.py` holds the files to what this module makes.
 """
@@ -22,6 +23,7 @@ CONFIG_PATH: Final = PROJECT / "conf/respraft.toml"
 README_PATH: Final = PROJECT / "README.md"
 COMMANDS_BEGIN: Final = "<!-- commands -->\n"
 COMMANDS_END: Final = "<!-- /commands -->\n"
+EXAMPLES: Final = ("examples/counter.py", "examples/leaderboard.py")
 
 _COMMENT_WIDTH: Final = 108
 
@@ -80,11 +82,19 @@ def command_table() -> str:
 
 
 def readme(text: str) -> str:
-    """The README with its command table brought up to date."""
-    before, begin, rest = text.partition(COMMANDS_BEGIN)
-    _, end, after = rest.partition(COMMANDS_END)
-    assert begin and end, "README.md has lost the marks between which its command table stands"
-    return f"{before}{begin}\n{command_table()}\n\n{end}{after}"
+    """The README with its command table and its examples brought up to date."""
+    text = _between(text, COMMANDS_BEGIN, COMMANDS_END, f"\n{command_table()}\n\n")
+    for name in EXAMPLES:
+        code = (PROJECT / name).read_text(encoding="utf-8")
+        text = _between(text, f"<!-- {name} -->\n", f"<!-- /{name} -->\n", f"\n```python\n{code}```\n\n")
+    return text
+
+
+def _between(text: str, begin: str, end: str, content: str) -> str:
+    before, begins, rest = text.partition(begin)
+    _, ends, after = rest.partition(end)
+    assert begins and ends, f"README.md has lost the marks {begin.strip()} and {end.strip()}"
+    return f"{before}{begin}{content}{end}{after}"
 
 
 def _number(key: str, value: object) -> str:

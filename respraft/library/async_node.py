@@ -11,6 +11,7 @@ everything that was acknowledged before it began.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping
 from types import TracebackType
@@ -20,11 +21,13 @@ from respraft.commands.table import LOCAL_COMMANDS, CommandTable
 from respraft.library.configuration import Configuration, Entry, Status
 from respraft.library.errors import (
     Busy,
+    ChangeRefused,
     CommandError,
     Error,
     Loading,
     NodeFailed,
     NoLeader,
+    NotLeader,
     NotMember,
     OutcomeUnknown,
     ReadTimeout,
@@ -35,6 +38,7 @@ from respraft.library.inspection import entry_of, status_of
 from respraft.library.machine import Machine
 from respraft.library.user_machine import NO_NAME, UserMachine, pieces_of
 from respraft.node.node import Node
+from respraft.raft import ready as raft
 from respraft.raft.message import NOBODY, Index, NodeId
 from respraft.replica.batch import Answer, Refusal
 from respraft.resp.errors import ReplyError
@@ -65,7 +69,14 @@ class AsyncNode:
         Raises:
             ConfigError: A value of the configuration is impossible; the text says what would be right.
             SnapshotFailed: The machine cannot make a snapshot of itself.
+            ValueError: A command of the machine has the name of one that every node has.
         """
+        own = [each.spec for each in machine.own_commands]
+        taken = {spec.name for spec in LOCAL_COMMANDS} & {spec.name for spec in own}
+        if taken:
+            names = ", ".join(sorted(name.decode("ascii") for name in taken))
+            raise ValueError(f"the machine cannot have a command {names}: every node has one of that name")
+        self._table = CommandTable([*LOCAL_COMMANDS, *own])
         self._machine = machine
         self._fresh = list(pieces_of(machine))
         self._configuration = configuration
@@ -94,8 +105,7 @@ class AsyncNode:
         try:
             await node.listen()
             if self._config.client.listen:
-                rows = [own.spec for own in self._machine.own_commands]
-                self._server = Server(node, table=CommandTable([*LOCAL_COMMANDS, *rows]), sizes=_no_sizes)
+                self._server = Server(node, table=self._table, sizes=_no_sizes)
                 await self._server.listen(self._config.client.listen)
         except BaseException:
             await self._close(node)
@@ -104,20 +114,17 @@ class AsyncNode:
         self._node = node
 
     async def stop(self) -> None:
-        """Answer what is in flight, write the state down and let go of everything. Does nothing if stopped.
+        """Hand leadership over, answer what is in flight, write the state down, and let go of everything.
 
-        Calls that are not answered in 5 seconds raise OutcomeUnknown.
+        Calls that are not answered in 5 seconds raise OutcomeUnknown. Does nothing on a node that is not
+        running.
         """
         node, self._node = self._node, None
         if node is None:
             return
         self._ended = "the node has been stopped"
         if node.failure is None:
-            drained = [call.future for call in self._calls]
-            if drained:
-                await asyncio.wait(drained, timeout=DRAIN_S)
-            if self._server is not None:
-                await self._server.drain(DRAIN_S)
+            await self._drain(node)
         for call in list(self._calls):
             call.fail(OutcomeUnknown("the node was stopped before it had the answer"))
         await self._close(node)
@@ -165,6 +172,27 @@ class AsyncNode:
             ValueError: The query is longer than 64 MiB.
         """
         return await self._execute(query, timeout, write=False)
+
+    async def transfer_leadership(self, to: NodeId | None = None) -> None:
+        """Hand leadership over, without an error to anybody; returns when the other node leads.
+
+        Args:
+            to: The voter that is to lead; None: whichever is furthest.
+
+        Raises:
+            NotLeader: This node does not lead, and so cannot.
+            ChangeRefused: There is nobody to hand it to, or it did not come about in time.
+            NodeFailed, Stopped: This node is not running.
+        """
+        node = self._running()
+        call = _Call(asyncio.get_running_loop().create_future(), 0)
+        try:
+            node.transfer_leadership(to or NOBODY, call)
+        except raft.NotLeader:
+            raise NotLeader(self.leader()) from None
+        except raft.TransferRefused as refusal:
+            raise ChangeRefused(str(refusal)) from None
+        await self._answer_of(call)
 
     # -- Views ---------------------------------------------------------------------------------------
 
@@ -217,17 +245,22 @@ class AsyncNode:
         while True:
             call = _Call(loop.create_future(), len(command) + COMMAND_OVERHEAD_BYTES)
             self._submit(call, [NO_NAME, bytes(command)], write=write)
-            self._calls.add(call)
             timer = loop.call_at(until, self._expire, call, write)
             try:
-                return await call.future
+                return await self._answer_of(call)
             except NoLeader:
                 # Parking has ended before the caller's patience has: it was not executed.
                 if loop.time() >= until:
                     raise
             finally:
                 timer.cancel()
-                self._calls.discard(call)
+
+    async def _answer_of(self, call: "_Call") -> Any:
+        self._calls.add(call)
+        try:
+            return await call.future
+        finally:
+            self._calls.discard(call)
 
     def _submit(self, call: "_Call", args: list[bytes], *, write: bool) -> None:
         node = self._running()
@@ -256,6 +289,15 @@ class AsyncNode:
         if self._server is not None:
             self._server.abort()
 
+    async def _drain(self, node: Node[UserMachine]) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(node.hand_over(), DRAIN_S)
+        in_flight = [call.future for call in self._calls]
+        if in_flight:
+            await asyncio.wait(in_flight, timeout=DRAIN_S)
+        if self._server is not None:
+            await self._server.drain(DRAIN_S)
+
     async def _close(self, node: Node[UserMachine]) -> None:
         if self._server is not None:
             await self._server.drain(0)
@@ -283,7 +325,7 @@ class _Call:
         if answer.refusal is not None:
             self.future.set_exception(_error_of(answer.refusal, None))
             return
-        reply = answer.replies[0]
+        reply = answer.replies[0] if answer.replies else None
         if isinstance(reply, ReplyError):
             self.future.set_exception(CommandError(reply.text, reply.code))
         else:
@@ -321,5 +363,6 @@ _ERRORS: Final[Mapping[Refusal, tuple[type[Error], str]]] = {
     Refusal.BUSY: (Busy, "too much is in flight on this node; nothing was executed"),
     Refusal.LOADING: (Loading, "this node still replays its log; nothing was executed"),
     Refusal.OUTCOME_UNKNOWN: (OutcomeUnknown, "no answer in time; the command is executed once, or never"),
+    Refusal.NOT_HANDED_OVER: (ChangeRefused, "leadership was not handed over in time"),
     Refusal.READ_UNCONFIRMED: (ReadTimeout, "no quorum confirmed the leader in time"),
 }

@@ -73,6 +73,10 @@ class Node:
         """Have a query answered from a state that is not stale. See `AsyncNode.read`."""
         return self._wait_for(self._node.read(query, timeout))
 
+    def transfer_leadership(self, to: NodeId | None = None) -> None:
+        """Hand leadership over, to `to` or to whoever is furthest. See `AsyncNode.transfer_leadership`."""
+        self._wait_for(self._node.transfer_leadership(to))
+
     def leader(self) -> NodeId | None:
         """Return the leader's id as far as this node knows, or None. See `AsyncNode.leader`."""
         return self._call(self._node.leader)

@@ -9,6 +9,7 @@ from respraft.config import (
     ClientConfig,
     ClusterConfig,
     Config,
+    ConfigError,
     HttpConfig,
     MemberConfig,
     NodeConfig,
@@ -72,6 +73,15 @@ class Configuration:
             ConfigError: A value is impossible; the text names it and says what would be right.
         """
         own = next((member for member in self.members if member.id == self.id), None)
+        if own is None and self.members:
+            listed = ", ".join(str(member.id) for member in self.members)
+            raise ConfigError(
+                f"id is {self.id}, but members lists only {listed}; add this node to the list, or correct id"
+            )
+        if own is None and not self.peer_listen:
+            raise ConfigError(
+                "members and peer_listen are missing; say one or the other, so that peers find it"
+            )
         return Config(
             node=NodeConfig(id=self.id, data_dir=Path(self.directory)),
             client=ClientConfig(listen=self.client_listen or (own.client if own else NO_ADDRESS)),

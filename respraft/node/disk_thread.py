@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import NoReturn
 
 from respraft.node.driver import LogWriter
 from respraft.raft.ready import LogWrite
@@ -20,14 +19,15 @@ class DiskThread(LogWriter):
     """One thread that carries out one write after the other."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, log_store: LogStore, *, die: Callable[[], NoReturn]
+        self, loop: asyncio.AbstractEventLoop, log_store: LogStore, *, die: Callable[[], object]
     ) -> None:
         """Nothing runs before `start`; from then on `log_store` is written by the thread only.
 
         Args:
             loop: Hears of completed writes.
             log_store: Where they go.
-            die: Called on the thread while the exception of a write is handled.
+            die: Called on the thread while the exception of a write is handled. If it returns, the thread
+                ends, and nothing is ever reported as written again.
         """
         self._loop = loop
         self._log_store = log_store
@@ -54,4 +54,5 @@ class DiskThread(LogWriter):
                 self._log_store.append(write.hard_state, write.entries)
             except Exception:
                 self._die()
+                return
             self._loop.call_soon_threadsafe(written, write.number, time.monotonic() - begin_s)

@@ -299,12 +299,11 @@ class Node(Generic[M]):
         self._fail(error)
         raise error
 
-    def _fail_on_thread(self) -> NoReturn:
-        """A log write failed. Its thread ends here, so that it is never reported as done, nor any other."""
+    def _fail_on_thread(self) -> None:
+        """A log write failed; this is its thread, which then ends."""
         error = sys.exception()
         assert error is not None, "called while an exception is handled"
         self._loop.call_soon_threadsafe(self._fail, error)
-        raise SystemExit
 
     def _fail(self, error: BaseException) -> None:
         if self.failure is None and self._failed is not None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import respraft
 from respraft import __version__, cli, launcher
 from respraft.config import ConfigError, load, parse
 from respraft.launcher import Plan, config_text
@@ -351,3 +352,19 @@ def test_log_lines_begin_with_the_time_in_utc() -> None:
     assert re.fullmatch(
         r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO respraft\.raft term 3\n", ended.stderr
     ), ended.stderr
+
+
+def test_importing_the_package_loads_nothing_that_its_names_do_not_need() -> None:
+    code = (
+        "import sys, respraft, respraft.cli; "
+        "heavy = {'rocksdict', 'uvloop', 'msgspec', 'prometheus_client'}; "
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules); "
+        "assert set(respraft.__all__) == set(dir(respraft)); "
+        "[getattr(respraft, name) for name in respraft.__all__]; respraft.Node"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_package_has_no_other_names() -> None:
+    with pytest.raises(AttributeError, match="module 'respraft' has no attribute 'nothing'"):
+        respraft.nothing  # noqa: B018

@@ -15,7 +15,7 @@ def test_the_values_in_it_are_the_defaults() -> None:
     assert [member.id for member in config.cluster.members] == [1, 2, 3]
 
 
-def test_the_readme_lists_the_commands_there_are() -> None:
+def test_the_readme_lists_the_commands_there_are_and_shows_the_examples_as_they_run() -> None:
     text = generate.README_PATH.read_text(encoding="utf-8")
 
     assert text == generate.readme(text)
