@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from respraft import __version__
-from respraft.config import Config, ConfigError, load
+from respraft.config import Config, ConfigError
+from respraft.config_file import load
 
 EXIT_USAGE: Final = 2
 DEFAULT_NODES: Final = 3

@@ -1,8 +1,8 @@
 """The configuration of one node: every key with its unit, its default and the reason for it.
 
-`load` reads a TOML file into a frozen `Config`; attribute names are the file's own, so `[client] park_ms`
-is `config.client.park_ms`. The text under a key explains it; `conf/respraft.toml` says the same to the
-operator, and a test holds the two together.
+`config_file.py` reads a TOML file into a frozen `Config`; attribute names are the file's own, so `[client]
+park_ms` is `config.client.park_ms`. The text under a key explains it; `conf/respraft.toml` says the same to
+the operator, and a test holds the two together.
 
 What is checked here: that each key is known, has the right type and lies in its range, and that keys which
 depend on each other agree. Every refusal is a `ConfigError` that names the file and the key, and says what
@@ -13,13 +13,11 @@ Sizes are bytes and times are milliseconds, unless the name ends otherwise.
 """
 
 import dataclasses
-import difflib
 import ipaddress
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast, get_type_hints
+from typing import Any, Final
 
 TICK_MS: Final = 10
 """Real time of one tick of the Raft core, which counts nothing else. Below it lies the noise of a busy
@@ -268,6 +266,23 @@ class RaftConfig:
     batch_bytes_max: int = limit(MIB, 1, 256 * MIB)
     """Command bytes per log entry. One larger command still goes, alone."""
 
+    compact_bytes: int = limit(32 * MIB, KIB, 64 * GIB)
+    """When so much of the log has been applied since the last time, the state is flushed and the head of the
+    log cut off. Bounds the log on disk, and its replay after a crash: 32 MiB of small SETs take about 1 s."""
+
+    compact_entries: int = limit(50_000, 1, 1_000_000_000)
+    """The same in entries, since each takes 2 us to check at a start, however small it is."""
+
+    keep_bytes: int = limit(8 * MIB, 0, 64 * GIB)
+    """Log kept behind a cut, so that a node that was away for a moment needs no snapshot."""
+
+    keep_entries: int = limit(10_000, 0, 1_000_000_000)
+    """The same in entries; whichever is less."""
+
+    keep_bytes_max: int = limit(256 * MIB, KIB, 1024 * GIB)
+    """The most log that is kept for followers that are connected and behind, or are being sent a snapshot.
+    Past it the head is cut off all the same, and they need another one."""
+
     def __post_init__(self) -> None:
         _check_ranges("raft", self)
         for key, value in (
@@ -364,37 +379,6 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
 """Every section with the class that holds it, in the order of the file."""
 
 
-def load(path: Path) -> Config:
-    """Read the configuration file of one node.
-
-    Raises:
-        ConfigError: The file cannot be read or used; the text names file and key, and the remedy.
-    """
-    try:
-        return parse(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text, as TOML must be: {error.reason}") from error
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-
-
-def parse(text: str) -> Config:
-    """The configuration that `text`, a TOML document, describes. Raises ConfigError; names no file."""
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"is not valid TOML: {error}") from error
-    for name, table in document.items():
-        if name not in SECTIONS:
-            raise ConfigError(_unknown(name, SECTIONS))
-        if not isinstance(table, dict):
-            raise ConfigError(f"{name} must be a section: write [{name}] on a line of its own")
-    sections = {name: _table_of(name, kind, document.get(name, {})) for name, kind in SECTIONS.items()}
-    return Config(**sections)
-
-
 def parse_address(text: str) -> tuple[str, int]:
     """Split `host:port`; an IPv6 host stands in brackets, which are not part of the result.
 
@@ -419,55 +403,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-_Table = TypeVar("_Table")
-
-
-def _table_of(name: str, kind: type[_Table], values: Mapping[str, Any]) -> _Table:
-    """Build the dataclass of one section (or one member) from its TOML table."""
-    fields = {each.name: each for each in dataclasses.fields(cast(Any, kind))}
-    hints = get_type_hints(kind)
-    arguments: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in fields:
-            raise ConfigError(_unknown_key(name, key, fields))
-        arguments[key] = _value_of(f"{name}.{key}", hints[key], value)
-    for key, each in fields.items():
-        required = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
-        if required and key not in arguments:
-            raise ConfigError(f"{name}.{key} is missing; it has no default")
-    return kind(**arguments)
-
-
-def _value_of(key: str, kind: Any, value: Any) -> Any:
-    if kind is int:
-        if type(value) is not int:
-            raise ConfigError(f"{key} is {value!r}; it must be a whole number, without quotes")
-        return value
-    if kind in (str, Path):
-        if not isinstance(value, str) or not value:
-            raise ConfigError(f"{key} is {value!r}; it must be text in quotes")
-        return kind(value)
-    assert kind == tuple[MemberConfig, ...], f"{key} has a type that TOML values are not converted to"
-    if not isinstance(value, list) or not all(isinstance(member, dict) for member in value):
-        raise ConfigError(f'{key} must be a list of {{ id = 1, peer = "host:port", client = "host:port" }}')
-    return tuple(_table_of(f"{key}[{place}]", MemberConfig, member) for place, member in enumerate(value))
-
-
-def _unknown_key(section: str, key: str, known: Iterable[str]) -> str:
-    homes = [f"[{name}]" for name, kind in SECTIONS.items() if key in get_type_hints(kind)]
-    if homes:
-        return f"{section}.{key} is not known; {key} belongs under {' or '.join(homes)}"
-    return _unknown(f"{section}.{key}", [f"{section}.{each}" for each in known])
-
-
-def _unknown(name: str, known: Iterable[str]) -> str:
-    choices = list(known)
-    nearest = difflib.get_close_matches(name, choices, n=1)
-    if nearest:
-        return f"{name} is not known; did you mean {nearest[0]}?"
-    return f"{name} is not known; what can stand there: {', '.join(choices)}"
 
 
 def _check_ranges(section: str, table: Any) -> None:

@@ -34,8 +34,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from respraft import config as configuration
-from respraft.config import Config, ConfigError
+from respraft import config_file
+from respraft.config import SECTIONS, Config, ConfigError
 
 NODES_MAX: Final = 7
 PEER_PORT_OFFSET: Final = 100
@@ -130,7 +130,7 @@ def config_text(plan: Plan, node_id: int) -> str:
         told[section] = f'listen = "{HOST}:{port}"'
     text = f"# Node {node_id} of a cluster started with `respraft cluster`. Edits are kept.\n"
     text += "# Keys with a # in front stand at their default; conf/respraft.toml explains each of them.\n"
-    for section, table in configuration.SECTIONS.items():
+    for section, table in SECTIONS.items():
         text += f"\n[{section}]\n"
         text += told[section] + "\n" if section in told else ""
         for each in dataclasses.fields(table):
@@ -306,8 +306,8 @@ def _write_config(plan: Plan, node_id: int) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         return path
-    found = configuration.load(path)
-    wanted = configuration.parse(text)
+    found = config_file.load(path)
+    wanted = config_file.parse(text)
     for key, is_value, should_be in _differences(found, wanted):
         raise ConfigError(
             f"{path}: {key} is {is_value}, but these options ask for {should_be}. Start it with the --nodes, "

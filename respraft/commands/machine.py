@@ -218,8 +218,20 @@ class KeyspaceMachine:
 
     def flush(self) -> None:
         """Make everything committed survive a crash."""
+        self.begin_flush()()
+
+    def begin_flush(self) -> Callable[[], None]:
+        """Hand all ended runs to the store; what is returned flushes them, on any thread."""
         self._drain()
-        self._store.flush()
+        return self._store.flush
+
+    def restore(self, state: StateStore) -> None:
+        """Go over to another store. What was gathered for the one before is dropped, not written to it."""
+        assert not self._uncommitted, "a run is ended before anything is restored"
+        self._store = state
+        self._meta = {}
+        self._overlays = self._fresh_overlays()
+        self._context = Context(self._overlays, self._rng)
 
     def digest(self) -> bytes:
         """Return a hash over all that is committed, in the order of the store's keys."""

@@ -126,6 +126,16 @@ def snapshot_ended(state: RaftState, peer_id: NodeId) -> None:
         _begin_anew(peer)
 
 
+def needed_by_peers(state: RaftState) -> list[Index]:
+    """Match indexes of the peers that have been heard within an election timeout and get entries."""
+    oldest_tick = state.ticks - state.election_ticks
+    return [
+        peer.match_index
+        for peer in state.peers.values()
+        if peer.heard_tick > oldest_tick and not peer.snapshot
+    ]
+
+
 def _begin_anew(peer: Progress) -> None:
     """Probe a peer at the last place known to match, once it gives a sign of life."""
     peer.probe(peer.match_index + 1)

@@ -74,7 +74,8 @@ class InstallSnapshot(msgspec.Struct, frozen=True):
     term: Term  # Of the leader that offered it, at that time.
     point: SnapshotPoint
     configuration: bytes  # As of the point, encoded.
-    state: object  # Whatever the driver needs to name it; comes back in `LogWrite.snapshot`.
+    state_number: int  # The name of the state in the data directory.
+    state: object  # The state, for the machine.
 
 
 class PreVoteRequest(msgspec.Struct, tag=1, array_like=True, frozen=True):

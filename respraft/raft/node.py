@@ -143,6 +143,13 @@ class RaftNode(RaftState):
         """
         election.peer_gone(self, peer)
 
+    def needed_by_peers(self) -> list[Index]:
+        """On the leader: up to where the peers that answer have the log; from there on they need it.
+
+        Not those that get a snapshot: what they need is gone already.
+        """
+        return leader.needed_by_peers(self)
+
     def campaign(self, *, transfer: bool = False) -> None:
         """Try to become leader now. Does nothing on a leader, and on a node without a vote.
 

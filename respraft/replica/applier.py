@@ -36,13 +36,18 @@ class Applier:
             origin: Told when own sessions open and own batches apply.
             counters: Increased here.
         """
-        self.index, self.term, self.log_time_ms = load_applied(machine)
-        sessions = machine.meta(META_SESSIONS)
-        self.sessions = SessionTable.decode(sessions) if sessions else SessionTable()
         self.machine = machine
+        self.load()
         self._node_id = node_id
         self._origin = origin
         self._counters = counters
+
+    def load(self) -> None:
+        """Go on where the machine's state ends: at the start, and when it was replaced by another one."""
+        machine = self.machine
+        self.index, self.term, self.log_time_ms = load_applied(machine)
+        sessions = machine.meta(META_SESSIONS)
+        self.sessions = SessionTable.decode(sessions) if sessions else SessionTable()
 
     def apply(self, entries: Sequence[Entry], now_ms: float, samples: Samples) -> list[Answer]:
         """Apply a run of entries and write it. An answer for which the write failed never leaves.

@@ -55,6 +55,8 @@ class Refusal(enum.Enum):
     """This node is not a member of a cluster: not executed."""
     LOADING = enum.auto()
     """This node still replays its log: not executed."""
+    REPLY_LOST = enum.auto()
+    """Applied through a snapshot, which carries no replies: executed, once."""
     OUTCOME_UNKNOWN = enum.auto()
     """Handed over and not seen applied in time: executed once or not at all."""
     READ_UNCONFIRMED = enum.auto()
@@ -89,6 +91,7 @@ class Batch:
         "groups",
         "handed_ms",
         "reads",
+        "repeatable",
         "sequence",
     )
 
@@ -97,6 +100,7 @@ class Batch:
         self.databases: list[int] = []  # Empty while every command is in database 0.
         self.reads: list[AttachedRead] = []
         self.groups: list[tuple[Client, int]] = []
+        self.repeatable: dict[int, object] = {}  # Groups without writes, by place: what was given with them.
         self.bytes_total = 0
         self.created_ms = created_ms
         self.handed_ms = 0.0  # When a sequence was given; 0 before.
@@ -110,8 +114,11 @@ class Batch:
         reads: Sequence[tuple[int, Command]],
         database: int,
         size: int,
+        repeatable: object = None,
     ) -> None:
         """Append one client's group. A read's position counts the writes of its own group before it."""
+        if repeatable is not None:
+            self.repeatable[len(self.groups)] = repeatable
         base = len(self.commands)
         if database and not self.databases:
             self.databases = [0] * base
@@ -171,6 +178,21 @@ class Batch:
         self.commands = []
         self._body = EMPTY_BODY
         return out
+
+    def lose_replies(self) -> tuple[list[Answer], list[object]]:
+        """It was applied where nobody could see its replies: tell those who wrote.
+
+        Returns:
+            Their answers, and what was given with groups that only read: those can be read anew.
+        """
+        out = [
+            Answer(client, count, (), Refusal.REPLY_LOST)
+            for place, (client, count) in enumerate(self.groups)
+            if place not in self.repeatable
+        ]
+        repeatable = list(self.repeatable.values()) if self.groups else []
+        self.groups = []
+        return out, repeatable
 
 
 def open_payload(node_id: int, nonce: int) -> bytes:

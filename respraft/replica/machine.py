@@ -14,7 +14,7 @@ What a machine promises:
   not a reply: it propagates and stops the node.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 Command: TypeAlias = list[bytes]
@@ -84,6 +84,23 @@ class Machine(Protocol):
 
     def flush(self) -> None:
         """Make everything committed survive a crash."""
+        ...
+
+    def begin_flush(self) -> Callable[[], None]:
+        """Begin to make everything that is committed now survive a crash.
+
+        Returns:
+            What is left to do. It takes long; any thread may call it, while the machine goes on. When it has
+            returned, the flush is done.
+        """
+        ...
+
+    def restore(self, state: Any) -> None:
+        """Go over to another node's state, which has arrived and was opened. Nothing of this one is left.
+
+        Args:
+            state: Of the kind that this machine was made on.
+        """
         ...
 
     def digest(self) -> bytes:

@@ -29,6 +29,7 @@ from respraft.raft.message import NOBODY, Index, NodeId, Term
 from respraft.replica.batch import Answer, Batch, Client, Refusal, open_payload
 from respraft.replica.gathering import Gathering
 from respraft.replica.machine import Command
+from respraft.replica.session import Session
 
 OUTSTANDING_MAX: Final = 1
 """Batches handed over and not applied, while others gather. A batch costs every node far more than a
@@ -106,6 +107,7 @@ class Origin:
         database: int,
         size: int,
         now_ms: float,
+        repeatable: object = None,
     ) -> Refusal | None:
         """Take one client's group into the open batch.
 
@@ -116,6 +118,7 @@ class Origin:
             database: Where all of them run.
             size: Bytes of the requests.
             now_ms: Monotonic.
+            repeatable: Given back by `installed` instead of an answer, if the group must be read anew.
 
         Returns:
             None, or the refusal: nothing of the group was or will be executed.
@@ -131,7 +134,7 @@ class Origin:
         ):
             self._waiting.append(batch)
             batch = self._open = Batch(now_ms)
-        batch.add(client, writes, reads, database, size)
+        batch.add(client, writes, reads, database, size, repeatable)
         self._bytes += size
         return None
 
@@ -224,6 +227,45 @@ class Origin:
         self._bytes -= batch.bytes_total
         self._gathering.answered(len(batch.groups), len(self._open.groups), now_ms)
         return batch
+
+    def installed(self, session: Session | None, now_ms: float) -> tuple[list[Answer], list[object]]:
+        """Another node's state has taken the place of ours, and with it entries that nobody here saw applied.
+
+        What the state says of our session says what became of our batches: those up to its sequence were
+        applied, and their replies are lost; those behind it were not, and are sent again. If the session was
+        replaced meanwhile, nobody can tell, and none of them may ever be sent again.
+
+        Args:
+            session: This node's in that state.
+            now_ms: Monotonic.
+
+        Returns:
+            Answers, and what was given with groups that only read and can be read anew.
+        """
+        same = session is not None and session.nonce == self._nonce
+        if same and session is not None and session.number == self._session:
+            return self._jump_to(session.sequence, now_ms)
+        answers: list[Answer] = []
+        while self._outstanding:
+            answers += self._refuse(self._outstanding.popleft(), Refusal.OUTCOME_UNKNOWN)
+        self._session = session.number if same and session is not None else 0
+        self._applied = self._sent = session.sequence if same and session is not None else 0
+        self._gap_at, self._resent_after, self._moved_ms = 0, -1, 0.0
+        return answers, []
+
+    def _jump_to(self, sequence: int, now_ms: float) -> tuple[list[Answer], list[object]]:
+        assert sequence >= self._applied, "a state that is installed lies ahead of the one before"
+        answers: list[Answer] = []
+        repeatable: list[object] = []
+        while self._outstanding and self._outstanding[0].sequence <= sequence:
+            batch = self._outstanding.popleft()
+            self._bytes -= batch.bytes_total
+            lost, again = batch.lose_replies()
+            answers += lost
+            repeatable += again
+        self._applied = self._sent = sequence  # And all that lies behind it is sent again.
+        self._gap_at, self._moved_ms = 0, now_ms
+        return answers, repeatable
 
     def skipped(self) -> None:
         """An entry of the current session was skipped: send again, once until there is progress."""

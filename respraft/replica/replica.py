@@ -19,7 +19,6 @@ What this module promises:
 """
 
 import logging
-from collections.abc import Sequence
 from typing import Final, cast
 
 from respraft.config import Config
@@ -27,6 +26,7 @@ from respraft.raft.message import (
     NOBODY,
     Entry,
     Index,
+    InstallSnapshot,
     Message,
     NodeId,
     ReadIndexRequest,
@@ -41,9 +41,11 @@ from respraft.replica.barrier import ReadBarrier, ReadGroup
 from respraft.replica.batch import TIME_PAYLOAD, Answer, Client, Refusal, UnknownPayload
 from respraft.replica.formation import Formation, PeerIdentity, check_peer
 from respraft.replica.handover import Handover
-from respraft.replica.machine import Command, Machine, Reply
+from respraft.replica.machine import Command, Machine
 from respraft.replica.message import ForwardRefusal, ForwardRequest
 from respraft.replica.origin import Origin
+from respraft.replica.reading import Reading
+from respraft.replica.snapshots import Snapshots
 from respraft.replica.status import (
     Identity,
     Outgoing,
@@ -87,7 +89,6 @@ class Replica:
         self._messages: list[Outgoing] = []
         self._answers: list[Answer] = []
         self._again = False
-        self._left: list[ReadGroup] = []  # May run, and were too much for the last turn.
         self._write_in_flight = 0  # Its number; 0: none.
         self._durable_messages: list[tuple[NodeId, Message]] = []  # Of the write in flight.
         self._admission: tuple[Term, Admission] | None = None
@@ -105,6 +106,13 @@ class Replica:
         )
         self._loading = core.commit_index - self._applier.index > LOADING_ENTRIES
         self._handover = Handover(config.raft)
+        self.snapshots = Snapshots(
+            config=config.raft, core=core, machine=machine, applier=self._applier, counters=self.counters
+        )
+        self._installing: InstallSnapshot | None = None  # Is being written.
+        self._reading = Reading(
+            machine=machine, applier=self._applier, at_entry=self._read_at_entry, counters=self.counters
+        )
         self._barrier = ReadBarrier(client=config.client, raft=config.raft)
         self._formation = (
             Formation(identity.node_id, identity.incarnation, config.cluster.members)
@@ -177,9 +185,19 @@ class Replica:
         """Write `number` is durable. Return those of its messages that may still be sent."""
         assert number == self._write_in_flight, "writes complete one at a time, in order"
         self._write_in_flight = 0
+        if self._installing is not None:
+            self._go_over(self._installing)  # Before the core hands out what lies behind it.
         self._core.persisted(number)
         term = self._core.term
         return [(to, message) for to, message in self._durable_messages if message.term == term]
+
+    def install_snapshot(self, install: InstallSnapshot) -> bool:
+        """Another node's state has arrived. Return False where it is of no use; nobody looks at it then.
+
+        Otherwise it is this node's as soon as the write that names it is durable.
+        """
+        self._core.install_snapshot(install)
+        return self._core.installing is install
 
     def link_up(self, peer: PeerIdentity) -> None:
         """This node's link to `peer` has come up."""
@@ -246,9 +264,19 @@ class Replica:
         if ready.write is not None:
             self._write_in_flight = ready.write.number
             self._durable_messages = ready.write.messages
+            self._installing = ready.write.snapshot
         messages, applied = ready.messages + self._messages, len(ready.committed)
         holding = self._origin.holding or self._barrier.holding
-        output = Output(messages, ready.write, self._answers, applied, self._again, holding)
+        output = Output(
+            messages,
+            ready.write,
+            self._answers,
+            applied,
+            self._again,
+            holding,
+            self.snapshots.flush_due(),
+            ready.snapshots,
+        )
         self._messages = []
         self._answers = []
         return output
@@ -412,6 +440,22 @@ class Replica:
         if waited_ms is not None:
             self.samples.barrier_ms.append(waited_ms)
 
+    def _go_over(self, install: InstallSnapshot) -> None:
+        """The log has named another node's state: it is this node's now.
+
+        What waits for an index need not know how it was reached. Who waits for the reply of a batch that was
+        applied in between has to be told that it is lost.
+        """
+        self._installing = None
+        self.snapshots.go_over(install)
+        node_id = self.identity.node_id
+        answers, groups = self._origin.installed(self._applier.sessions.of(node_id), self._now_ms)
+        self.counters.replies_lost += len(answers)
+        self._answers += answers
+        for group in groups:
+            self._barrier.submit(cast(ReadGroup, group))
+        self._loading = self._core.commit_index - self._applier.index > LOADING_ENTRIES
+
     # -- Answering -----------------------------------------------------------------------------------
 
     def _apply(self, entries: list[Entry]) -> None:
@@ -419,62 +463,18 @@ class Replica:
         session = self._origin.session
         self._answers += applier.apply(entries, self._now_ms, self.samples)
         self._core.applied(applier.index)
+        self.snapshots.applied(entries)
         if self._origin.session != session:
             self._again = True  # What has waited for a session can go.
         if self._loading and self._core.commit_index - applier.index <= LOADING_ENTRIES:
             self._loading = False
 
     def _answer_reads(self) -> None:
-        """Answer the reads whose index has been applied, as many as one turn can bear."""
-        groups = self._left + self._barrier.due(self._applier.index, self._now_ms)
-        if not groups:
-            return
-        self._left = []
-        commands = [pair for group in groups for pair in group.database_commands()]
-        now_ms = max(self._applier.log_time_ms, self._wall_ms)
-        replies = self._machine.read(commands, self._applier.log_time_ms, now_ms)
-        if replies is None:
-            self._answer_one_by_one(groups, now_ms)
-        else:
-            self._share(groups, replies)
+        """Answer the reads whose index has been applied."""
+        due = self._barrier.due(self._applier.index, self._now_ms)
+        self._answers += self._reading.answer(due, self._wall_ms)
+        self._again = self._again or self._reading.again
 
-    def _share(self, groups: list[ReadGroup], replies: Sequence[Reply]) -> None:
-        """Hand replies to the groups in turn; who comes behind the last one goes on in the next turn.
-
-        The group in which they end gets what there is, and its client asks for the rest anew.
-        """
-        self.counters.reads_answered += len(replies)
-        start = 0
-        for place, group in enumerate(groups):
-            count = len(group.commands)
-            part = replies[start : start + count]
-            if len(part) == count:
-                self._answers.append(Answer(group.client, count, part))
-            elif part:
-                self._answers.append(Answer(group.client, len(part), part, None, group.commands[len(part) :]))
-            else:
-                self._left += groups[place:]
-                self._again = True
-                return
-            start += count
-
-    def _answer_one_by_one(self, groups: list[ReadGroup], now_ms: int) -> None:
-        """Some key is due by our clock and not by the log's: only its readers take a log entry."""
-        for place, group in enumerate(groups):
-            replies = self._machine.read(group.database_commands(), self._applier.log_time_ms, now_ms)
-            if replies is None:
-                self._read_at_entry(group)
-                continue
-            self._share([group], replies)
-            if len(replies) < len(group.commands):
-                self._left += groups[place + 1 :]
-                self._again = True
-                return
-
-    def _read_at_entry(self, group: ReadGroup) -> None:
-        self.counters.reads_at_entry += len(group.commands)
+    def _read_at_entry(self, group: ReadGroup) -> Refusal | None:
         reads = [(0, command) for command in group.commands]
-        refusal = self._origin.submit(group.client, [], reads, group.database, group.size, self._now_ms)
-        if refusal is not None:
-            self._answers.append(group.refuse(refusal))
-        self._again = True
+        return self._origin.submit(group.client, [], reads, group.database, group.size, self._now_ms, group)

@@ -1,5 +1,7 @@
 """What a replica is told at its start, says at the end of a turn, and shows of itself."""
 
+from collections.abc import Callable
+
 import msgspec
 
 from respraft.raft.message import Index, Message, NodeId, Term
@@ -29,6 +31,8 @@ class Output(msgspec.Struct):
     applied: int  # Entries that were applied.
     again: bool  # Something is left to do that needs no further input: take another turn soon.
     holding: bool  # Commands wait for others (`gathering.py`): take another turn within HOLD_MS.
+    flush: Callable[[], None] | None = None  # Call on another thread, then `Replica.flushed`. None under way.
+    snapshots: list[NodeId] = []  # Start a transfer to each; `Replica.snapshot_ended` whatever comes of it.
 
 
 class ReplicaCounters(msgspec.Struct):
@@ -46,6 +50,9 @@ class ReplicaCounters(msgspec.Struct):
     reads_answered: int = 0
     reads_at_entry: int = 0  # Reads that took a log entry because a key was due.
     time_entries: int = 0
+    flushes: int = 0  # Of the state, completed.
+    snapshots_installed: int = 0
+    replies_lost: int = 0  # Own groups of commands that were applied through a snapshot.
 
 
 class Samples(msgspec.Struct):

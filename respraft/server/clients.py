@@ -403,6 +403,7 @@ _ERRORS: Final = {
     Refusal.NO_LEADER: errors.no_leader,
     Refusal.BUSY: errors.busy,
     Refusal.LOADING: errors.loading,
+    Refusal.REPLY_LOST: errors.reply_lost,
     Refusal.OUTCOME_UNKNOWN: errors.outcome_unknown,
 }
 

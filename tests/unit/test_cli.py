@@ -17,7 +17,8 @@ import pytest
 
 import respraft
 from respraft import __version__, cli, launcher
-from respraft.config import ConfigError, load, parse
+from respraft.config import ConfigError
+from respraft.config_file import load, parse
 from respraft.launcher import Plan, config_text
 
 PROJECT = Path(__file__).parents[2]
@@ -25,7 +26,8 @@ PROJECT = Path(__file__).parents[2]
 STAND_IN = """
 import http.server, os, sys
 from pathlib import Path
-from respraft.config import load, parse_address
+from respraft.config import parse_address
+from respraft.config_file import load
 
 class Ready(http.server.BaseHTTPRequestHandler):
     def do_GET(self):

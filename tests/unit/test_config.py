@@ -15,10 +15,9 @@ from respraft.config import (
     MemberConfig,
     RaftConfig,
     is_loopback,
-    load,
-    parse,
     parse_address,
 )
+from respraft.config_file import load, parse
 
 CONTAINERS = Path(__file__).parents[2] / "conf/containers"
 

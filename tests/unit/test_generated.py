@@ -1,6 +1,7 @@
 """Derived texts say what the code says. When one of these fails: `make generate`, and read the diff."""
 
-from respraft.config import RaftConfig, load
+from respraft.config import RaftConfig
+from respraft.config_file import load
 from tests import generate
 
 

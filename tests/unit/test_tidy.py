@@ -36,9 +36,10 @@ ALLOWED: Final = {
     },
     "library": {"library", "server", "node", "replica", "commands", "resp", "storage", "raft", "config"},
     "config": set[str](),
+    "config_file": {"config"},
     "metrics": set[str](),
-    "launcher": {"config"},
-    "cli": {"config", "launcher", "server"},
+    "launcher": {"config", "config_file"},
+    "cli": {"config", "config_file", "launcher", "server"},
     "__main__": {"cli"},
     "__init__": {"library", "config", "storage"},
 }

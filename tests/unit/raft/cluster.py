@@ -256,7 +256,7 @@ class Host:
             at = SnapshotPoint(entry.index, entry.term, entry.time_ms)
         configuration = self.disk.configuration_at(index)
         assert configuration is not None
-        return InstallSnapshot(self.node.term, at, configuration.encode(), None)
+        return InstallSnapshot(self.node.term, at, configuration.encode(), 0, None)
 
     def install(self, snapshot: InstallSnapshot) -> None:
         """A whole state has arrived; in a turn of its own."""

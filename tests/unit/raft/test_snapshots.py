@@ -28,7 +28,7 @@ def log_of(*terms: int, applied: int, cache: int = 1 << 20) -> RaftLog:
 def state_at(index: int, term: int, *, voters: int = 3) -> InstallSnapshot:
     """A state as of such an entry, from the leader of its term."""
     return InstallSnapshot(
-        term, SnapshotPoint(index, term, 0), configuration_of(range(1, voters + 1)).encode(), None
+        term, SnapshotPoint(index, term, 0), configuration_of(range(1, voters + 1)).encode(), 0, None
     )
 
 
@@ -189,7 +189,7 @@ def test_trap_7_with_a_state_comes_the_term_of_its_sender() -> None:
     assert (new.node.term, new.node.commit_index, old.node.role) == (3, 6, Role.LEADER)
 
     receiver = cluster[5]
-    receiver.install(InstallSnapshot(3, SnapshotPoint(5, 1, 0), cluster.configuration.encode(), None))
+    receiver.install(InstallSnapshot(3, SnapshotPoint(5, 1, 0), cluster.configuration.encode(), 0, None))
     assert (receiver.node.term, receiver.node.leader) == (3, 0)
     old.tick(RaftConfig().heartbeat_ticks)
     old.propose(b"x")

@@ -21,11 +21,12 @@ from respraft.config import (
     MemberConfig,
     NodeConfig,
     PeerConfig,
+    RaftConfig,
 )
 from respraft.raft.clock import LogClock
 from respraft.raft.configuration import Configuration
 from respraft.raft.log import RaftLog
-from respraft.raft.message import NOBODY, NodeId
+from respraft.raft.message import NOBODY, InstallSnapshot, NodeId, SnapshotPoint
 from respraft.raft.node import RaftNode
 from respraft.raft.ready import LogWrite, Role
 from respraft.replica.applier import META_CONFIGURATION, load_applied
@@ -57,19 +58,27 @@ class Node:
 
     id: NodeId
     disk: MemoryDisk
-    state: MemoryStateStore
     incarnation: int
     lives: int = 0
     up: bool = True
     disk_held: bool = False
     holding: bool = False
     wall_offset_ms: int = 0
+    flush_held: bool = False
     write: LogWrite | None = None
+    flush: Callable[[], None] | None = None
+    wants: list[NodeId] = field(default_factory=list)  # Peers that it is to send a snapshot to.
+    states: dict[int, MemoryStateStore] = field(default_factory=dict)
     answers: dict[object, list[Answer]] = field(default_factory=dict)
     log: MemoryLog = field(init=False)
     replica: Replica = field(init=False)
     core: RaftNode = field(init=False)
     machine: KeyspaceMachine = field(init=False)
+
+    @property
+    def state(self) -> MemoryStateStore:
+        """The state that the log names."""
+        return self.states[self.log.state_number()]
 
     def replies(self, client: object) -> list[object]:
         """Everything that `client` was answered so far; a refusal once per command."""
@@ -82,7 +91,10 @@ class Node:
 class Cluster:
     """Nodes 1..n, formed and led unless told otherwise."""
 
-    def __init__(self, size: int = 3, *, seed: int = 1, form: bool = True) -> None:
+    def __init__(
+        self, size: int = 3, *, seed: int = 1, form: bool = True, raft: RaftConfig | None = None
+    ) -> None:
+        self.raft = raft or RaftConfig()
         self.now_ms = 1000.0
         self.wire: deque[Sent] = deque()
         self.lost: list[Sent] = []
@@ -119,10 +131,13 @@ class Cluster:
         """Start a life of `node` from its log and its state."""
         node.lives += 1
         node.up = True
-        node.write = None
+        node.write = node.flush = None
+        node.wants = []
         node.answers = {}
         config = self.config(node.id)
         node.log = open_memory_log(node.disk, node.id, "test", incarnation=node.incarnation)
+        number = node.log.state_number()
+        node.states = {number: node.states[number]}
         node.machine = KeyspaceMachine(node.state, lookup=lookup)
         applied_index = load_applied(node.machine)[0]
         configuration = node.machine.meta(META_CONFIGURATION)
@@ -154,7 +169,8 @@ class Cluster:
         node = self.nodes[node_id]
         node.up = False
         node.disk.crash()
-        node.state.crash()
+        for state in node.states.values():
+            state.crash()
         self.wire = deque(sent for sent in self.wire if node_id not in (sent.to, sent.sender))
         for peer in self.live():
             peer.replica.link_down(node_id)
@@ -212,6 +228,12 @@ class Cluster:
             self._send(node, to, message)
         if output.write is not None:
             node.write = output.write
+        if output.flush is not None:
+            assert node.flush is None, "one flush at a time"
+            node.flush = output.flush
+        node.wants += output.snapshots
+        if not node.flush_held:
+            self.finish_flush(node)
         for answer in output.answers:
             node.answers.setdefault(answer.client, []).append(answer)
         wrote = self.finish_write(node) if not node.disk_held else False
@@ -224,10 +246,55 @@ class Cluster:
         if write is None:
             return False
         node.write = None
-        node.log.append(write.hard_state, write.entries)
+        if (install := write.snapshot) is not None:
+            node.log.install(write.hard_state, install.point, install.state_number, keep_tail=False)
+        else:
+            node.log.append(write.hard_state, write.entries, first_index=write.first_index)
         for to, message in node.replica.persisted(write.number):
             self._send(node, to, message)
         return True
+
+    def finish_flush(self, node: Node) -> None:
+        """Let the flush that is under way, if any, come to its end."""
+        flush, node.flush = node.flush, None
+        if flush is not None:
+            flush()
+            node.replica.snapshots.flushed()
+
+    def compact(self, node: Node) -> None:
+        """Flush a node's state and cut its log."""
+        node.replica.snapshots.want_flush()
+        self.settle()
+
+    def take_snapshot(self, node: Node, to: NodeId) -> bytes:
+        """A picture of a node's state, taken as it begins to be sent to `to`."""
+        node.replica.snapshots.begun(to)
+        node.machine.begin_flush()()
+        path = Path(f"{to}/{len(node.state.checkpoints)}")
+        node.state.checkpoint(path)
+        return node.state.checkpoints[path]
+
+    def install(self, node: Node, picture: bytes) -> bool:
+        """Such a picture has arrived whole; return whether it is of use."""
+        store = MemoryStateStore.loaded(picture)
+        machine = KeyspaceMachine(store, lookup=lookup)
+        configuration = machine.meta(META_CONFIGURATION)
+        assert configuration is not None
+        number = max(node.states) + 1
+        node.states[number] = store
+        self.observe(node)
+        point = SnapshotPoint(*load_applied(machine))
+        return node.replica.install_snapshot(InstallSnapshot(point, configuration, number, store))
+
+    def catch_up(self) -> None:
+        """Send every snapshot that is wanted, and settle."""
+        for node in self.live():
+            while node.wants:
+                to = node.wants.pop()
+                self.install(self.nodes[to], self.take_snapshot(node, to))
+                self.settle()
+                node.replica.snapshots.ended(to)
+        self.settle()
 
     def settle(self, passes: int = 1000) -> None:
         """Deliver and take turns until nothing moves any more. Time passes only where commands are held."""
@@ -301,10 +368,11 @@ class Cluster:
             peer=PeerConfig(listen=f"127.0.0.1:{7100 + node_id}"),
             http=HttpConfig(listen=f"127.0.0.1:{7200 + node_id}"),
             cluster=ClusterConfig(id="test", members=self.members),
+            raft=self.raft,
         )
 
     def _new_node(self, node_id: NodeId, incarnation: int) -> Node:
-        return Node(node_id, MemoryDisk(), MemoryStateStore(), incarnation)
+        return Node(node_id, MemoryDisk(), incarnation, states={1: MemoryStateStore()})
 
     def _send(self, node: Node, to: NodeId, message: ReplicaMessage) -> None:
         sent = Sent(to, node.id, node.incarnation, message)
