@@ -20,7 +20,7 @@ In the log, a command that was written by `write` has an empty name, which no Re
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -141,6 +141,21 @@ class UserMachine(Machine):
         if self._meta:
             self._write_snapshot()
         self._store.flush()
+
+    def begin_flush(self) -> Callable[[], None] | None:
+        try:
+            if self._meta:
+                self._write_snapshot()
+        except SnapshotFailed as error:
+            _log.error("%s", error, exc_info=error.__cause__)
+            return None
+        return self._store.flush
+
+    def restore(self, state: StateStore) -> None:
+        self._clear_journal()
+        self._meta = {}
+        self._journal_bytes_max = self._journal_bytes_min
+        self._open(state)
 
     def digest(self) -> bytes:
         digest = blake2b(digest_size=16)

@@ -15,6 +15,15 @@ from respraft.raft.ready import LogWrite
 from respraft.storage.interface import LogStore
 
 
+def carry_out(write: LogWrite, log_store: LogStore) -> None:
+    """Make a write durable. Raises StorageFailed."""
+    if (install := write.snapshot) is not None:
+        # Never with a tail: the core installs only what its log cannot get to by itself.
+        log_store.install(write.hard_state, install.point, install.state_number, keep_tail=False)
+    else:
+        log_store.append(write.hard_state, write.entries, first_index=write.first_index)
+
+
 class DiskThread(LogWriter):
     """One thread that carries out one write after the other."""
 
@@ -51,7 +60,7 @@ class DiskThread(LogWriter):
         while (write := self._writes.get()) is not None:
             begin_s = time.monotonic()
             try:
-                self._log_store.append(write.hard_state, write.entries)
+                carry_out(write, self._log_store)
             except Exception:
                 self._die()
                 return

@@ -5,7 +5,9 @@ One turn serves everything that one pass of the event loop brought in. In it (`_
     replica.take_output()
       ├─ write    ──> disk ──(synced)──> persisted() ──> its messages, and the next turn
       ├─ messages ──> peer links (one write per link and turn)
-      └─ answers  ──> clients
+      ├─ answers  ──> clients
+      ├─ flush    ──> a thread ──(durable)──> flushed(), and the log is cut
+      └─ snapshots ─> transfers to peers ──(over)──> snapshot_ended()
 
 The loop never waits for a disk: at most one write is under way, so what gathers meanwhile is the next one.
 
@@ -25,7 +27,7 @@ from typing import Final, NoReturn, Protocol
 import msgspec
 
 from respraft.config import TICK_MS
-from respraft.raft.message import HeartbeatRequest, HeartbeatResponse, NodeId
+from respraft.raft.message import HeartbeatRequest, HeartbeatResponse, InstallSnapshot, NodeId
 from respraft.raft.ready import LogWrite
 from respraft.replica.batch import Answer
 from respraft.replica.gathering import HOLD_MS
@@ -74,6 +76,34 @@ class LogWriter(Protocol):
         ...
 
 
+class States(Protocol):
+    """Does what concerns whole states, away from the loop: flushes, and transfers from and to peers."""
+
+    def start(self, driver: "Driver") -> None:
+        """Get ready. `driver` is told, on the loop, what has been done and what has arrived."""
+        ...
+
+    def flush(self, flush: Callable[[], None]) -> None:
+        """Call `flush` on another thread; then `Driver.flushed`. No other flush is under way.
+
+        One that fails ends the process, as a log write does.
+        """
+        ...
+
+    def send(self, peer: NodeId) -> None:
+        """Bring a picture of this node's state to `peer`: `Driver.snapshot_begun` before it is taken, and
+        `Driver.snapshot_ended` in every case, but not at once where it failed at once."""
+        ...
+
+    def installed(self, install: InstallSnapshot) -> None:
+        """That state is this node's now. The one before is of no use any more, and can be removed."""
+        ...
+
+    def stop(self) -> None:
+        """Begin nothing more; also called when never started."""
+        ...
+
+
 class Links(Protocol):
     """The ways to the peers. What cannot be sent is dropped: `Replica.link_up` will tell."""
 
@@ -118,6 +148,7 @@ class Driver:
         replica: Replica,
         log_writer: LogWriter,
         links: Links,
+        states: States,
         deliver: Callable[[Iterable[Answer]], None],
         die: Callable[[], NoReturn],
     ) -> None:
@@ -129,6 +160,7 @@ class Driver:
             replica: Owned by this driver from here on.
             log_writer: Started and stopped by this driver.
             links: Where messages leave; what comes in is given to `received`.
+            states: Started and stopped by this driver.
             deliver: Takes the answers of a turn to their clients.
             die: Called while an exception of the replica is handled; ends the process. Half of a step may
                 have been done: what is in memory is worth nothing any more, what is on disk is.
@@ -141,6 +173,8 @@ class Driver:
         self._replica = replica
         self._log_writer = log_writer
         self._links = links
+        self._states = states
+        self._installing: InstallSnapshot | None = None  # Named by the write under way.
         self._deliver = deliver
         self._die = die
         self._timings = Timings([], [], [], [])
@@ -162,6 +196,7 @@ class Driver:
         """Begin to take turns, to tick and to write."""
         self._awake = False
         self._log_writer.start(self._written)
+        self._states.start(self)
         self._observe()
         self._next_tick_ms = self.now_ms + TICK_MS
         self._loop.call_later(TICK_MS / 1000, self._tick)
@@ -170,6 +205,7 @@ class Driver:
     def stop(self) -> None:
         """Take no further turn; returns when the write under way is done. Never started is stopped, too."""
         self._stopped = True
+        self._states.stop()
         self._log_writer.stop()
 
     def wake(self) -> None:
@@ -192,6 +228,32 @@ class Driver:
         except Exception:
             self._die()
 
+    def flushed(self) -> None:
+        """The flush that a turn asked for is done."""
+        self.wake()
+        self._replica.snapshots.flushed()
+
+    def snapshot_begun(self, peer: NodeId) -> None:
+        """A picture of the state is about to be taken for `peer`."""
+        self._replica.snapshots.begun(peer)
+
+    def snapshot_ended(self, peer: NodeId) -> None:
+        """Nothing is being sent to `peer` any more."""
+        self.wake()
+        self._replica.snapshots.ended(peer)
+
+    def install_snapshot(self, install: InstallSnapshot) -> bool:
+        """A peer's state has arrived and was opened. False: it is of no use here, and can be removed.
+
+        Otherwise `States.installed` says when it has taken the place of the one before, unless the process
+        ends earlier, or another one overtakes it.
+        """
+        self.wake()
+        try:
+            return self._replica.install_snapshot(install)
+        except Exception:
+            self._die()
+
     def _observe(self) -> None:
         self.now_ms = self._monotonic_s() * 1000
         self._replica.observe(self.now_ms, self._wall_ms())
@@ -208,10 +270,15 @@ class Driver:
         if output.applied:
             self._timings.apply_s.append(self._monotonic_s() - begin_s)
         if output.write is not None:
+            self._installing = output.write.snapshot
             self._log_writer.begin(output.write)
         self._send(output.messages)
         if output.answers:
             self._deliver(output.answers)
+        if output.flush is not None:
+            self._states.flush(output.flush)
+        for peer in output.snapshots:
+            self._states.send(peer)
         self._timings.turn_s.append(self._monotonic_s() - begin_s)
         if output.again:
             self.wake()
@@ -240,6 +307,9 @@ class Driver:
             messages = self._replica.persisted(number)
         except Exception:
             self._die()
+        if self._installing is not None:
+            self._states.installed(self._installing)
+            self._installing = None
         self._send(messages)
         # At once, and not behind the input of this pass: the disk would be idle until then.
         self._turn()

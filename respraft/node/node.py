@@ -30,6 +30,7 @@ from respraft.node.clocks import MachineClocks
 from respraft.node.death import die_in_doubt, die_of_log
 from respraft.node.disk_thread import DiskThread
 from respraft.node.driver import Driver
+from respraft.node.states import StateThread
 from respraft.peer.codec import Codec
 from respraft.peer.interface import Identity as PeerSelf
 from respraft.peer.interface import Introduction
@@ -86,8 +87,9 @@ class Node(Generic[M]):
     """One node, from its data directory to its peers. All calls are made on the event loop's thread."""
 
     driver: Driver
-    """There from `listen` on, as is the network."""
+    """There from `listen` on, as are the network and what works on states."""
     network: PeerNetwork[ReplicaMessage]
+    states: StateThread
 
     def __init__(
         self,
@@ -127,8 +129,8 @@ class Node(Generic[M]):
             self.log_store = open_log(config.node.data_dir, config.node.id, config.cluster.id)
             opened.callback(self.log_store.close)
             self._states = StateDirectories(config.node.data_dir)
-            self._store = self._open_state(self.log_store.state_number())
-            opened.callback(self._store.close)
+            self._store: StateStore = self._open_state(self.log_store.state_number())
+            opened.callback(self._close_state)
             self.machine = machine(self._store)
             self.replica = bring_up(config, self.log_store, self.machine)
             self._states.clean(self.log_store.state_number())
@@ -143,7 +145,8 @@ class Node(Generic[M]):
             OSError: The address cannot be listened on.
         """
         self._loop = loop = asyncio.get_running_loop()
-        self.network = self._new_network()
+        self.states = self._new_states()
+        self.network = self.states.network = self._new_network()
         self.driver = Driver(
             loop=loop,
             clocks=MachineClocks(),
@@ -152,6 +155,7 @@ class Node(Generic[M]):
                 loop, self.log_store, die=die_of_log if self._failed is None else self._fail_on_thread
             ),
             links=self.network,
+            states=self.states,
             deliver=self._deliver,
             die=die_in_doubt if self._failed is None else self._fail_on_loop,
         )
@@ -178,6 +182,7 @@ class Node(Generic[M]):
         if self._taken:
             self.driver.stop()
             await self.network.close()
+            await self.states.close()
         self.machine.flush()
 
     def close(self) -> None:
@@ -258,7 +263,7 @@ class Node(Generic[M]):
 
     # -- Own -----------------------------------------------------------------------------------------
 
-    def _open_state(self, number: int) -> RocksStateStore:
+    def _open_state(self, number: int) -> StateStore:
         return RocksStateStore(
             self._states.path(number),
             write_buffer_bytes=self.config.storage.state_write_buffer_bytes,
@@ -279,7 +284,26 @@ class Node(Generic[M]):
             gatekeeper=self,
             receiver=self,
             rng=random.Random(secrets.randbits(64)),
+            snapshots=self.states,
         )
+
+    def _new_states(self) -> StateThread:
+        return StateThread(
+            node_id=self.config.node.id,
+            replica=self.replica,
+            machine=self.machine,
+            store=self._store,
+            number=self.log_store.state_number(),
+            directories=self._states,
+            open_store=self._open_state,
+            replaced=self._state_replaced,
+        )
+
+    def _close_state(self) -> None:
+        self._store.close()  # Whichever it is by then.
+
+    def _state_replaced(self, store: StateStore) -> None:
+        self._store = store
 
     def _deliver(self, answers: Iterable[Answer]) -> None:
         for answer in answers:

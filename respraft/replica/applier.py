@@ -109,5 +109,13 @@ class Applier:
 
 def load_applied(machine: Machine) -> tuple[Index, Term, int]:
     """Return index, term and log time of the last entry in the machine's state; zeros for an empty one."""
-    applied = machine.meta(META_APPLIED)
-    return _APPLIED.unpack(applied) if applied else (0, 0, 0)
+    return decode_applied(machine.meta(META_APPLIED))
+
+
+def decode_applied(value: bytes | None) -> tuple[Index, Term, int]:
+    """Return the same from the value itself. Raises ValueError if it is none."""
+    if not value:
+        return 0, 0, 0
+    if len(value) != _APPLIED.size:
+        raise ValueError(f"the applied index has {len(value)} bytes instead of {_APPLIED.size}")
+    return _APPLIED.unpack(value)

@@ -15,7 +15,10 @@ What a machine promises:
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
+
+META_PREFIX: Final = b"m"
+"""Where a machine's store keeps what `commit` is given for the replica."""
 
 Command: TypeAlias = list[bytes]
 """A command's name and arguments, as the client sent them."""
@@ -65,7 +68,11 @@ class Machine(Protocol):
         ...
 
     def meta(self, key: bytes) -> bytes | None:
-        """Return what the last `commit` that named `key` stored under it."""
+        """Return what the last `commit` that named `key` stored under it.
+
+        In the state's store it lies under `META_PREFIX` and the key, so that the state of another node can be
+        looked at before a machine is given it.
+        """
         ...
 
     def read(self, commands: Sequence[DatabaseCommand], log_time_ms: int, now_ms: int) -> list[Reply] | None:
@@ -86,12 +93,13 @@ class Machine(Protocol):
         """Make everything committed survive a crash."""
         ...
 
-    def begin_flush(self) -> Callable[[], None]:
+    def begin_flush(self) -> Callable[[], None] | None:
         """Begin to make everything that is committed now survive a crash.
 
         Returns:
             What is left to do. It takes long; any thread may call it, while the machine goes on. When it has
-            returned, the flush is done.
+            returned, the flush is done. Or None where it cannot be done now, for a reason that was logged:
+            nothing is lost, but the log cannot be cut.
         """
         ...
 

@@ -66,10 +66,13 @@ class Snapshots:
         """Begin a flush if one is due; what is returned is to be called on another thread."""
         if self._under_way or not (self._wanted or self._compaction.due):
             return None
-        self._under_way = True
         self._cut_all, self._wanted = self._wanted, False
-        self._flushing = self._compaction.flush_begun()
-        return self._machine.begin_flush()
+        index = self._compaction.flush_begun()
+        flush = self._machine.begin_flush()
+        if flush is not None:
+            self._under_way = True
+            self._flushing = index
+        return flush
 
     def applied(self, entries: Sequence[Entry]) -> None:
         """These entries are in the state now."""

@@ -7,6 +7,7 @@ that came next: RocksDB flushes by itself whenever a memtable is full, always be
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -24,7 +25,7 @@ class MemoryStateStore(StateStore):
         self.checkpoints: dict[Path, bytes] = {}  # What `loaded` makes a store of.
 
     @classmethod
-    def loaded(cls, checkpoint: bytes) -> "MemoryStateStore":
+    def loaded(cls, checkpoint: bytes) -> Self:
         """A store that holds what a checkpoint holds, all of it flushed."""
         store = cls()
         store._disk = msgspec.msgpack.decode(checkpoint, type=dict[bytes, bytes])

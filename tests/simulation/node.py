@@ -28,6 +28,7 @@ from respraft.storage.state_memory import MemoryStateStore
 from tests.simulation.clock import NodeClock, Schedule
 from tests.simulation.faults import Faults
 from tests.simulation.process import SimulatedClocks, SimulatedDisk, SimulatedLinks, SimulatedLoop
+from tests.simulation.states import SimulatedStates
 
 
 class ProcessDied(Exception):
@@ -67,6 +68,9 @@ class Surroundings(Protocol):
 
     def durable(self, node: "Node", write: LogWrite) -> None:
         """A log write is durable."""
+
+    def reach(self, node: "Node", to: NodeId) -> "Node | None":
+        """The peer, if a connection to it can be made just now."""
 
     def turned(self, node: "Node", applied: int) -> None:
         """A turn is over, in which so many entries were applied."""
@@ -120,6 +124,7 @@ class Node:
     machine: KeyspaceMachine
     replica: "WatchedReplica"
     driver: Driver
+    states_thread: SimulatedStates
     _loop: SimulatedLoop
 
     def __init__(
@@ -134,10 +139,27 @@ class Node:
         self.observed_us = 0  # When it last looked at its clocks.
         self.lives = 0  # Of all incarnations; names one life.
         self.disk = MemoryDisk()
-        self.state = StateDisk()
+        self.states = {1: StateDisk()}  # By number; the log says which one counts.
+        self.state_number = 1
         self.write: LogWrite | None = None
         self.world = world
         self._config = config
+
+    @property
+    def state(self) -> StateDisk:
+        """The state that is in use."""
+        return self.states[self.state_number]
+
+    def new_state(self, picture: bytes) -> StateDisk:
+        """Return a state as it has arrived from a peer: all of it is durable."""
+        state = StateDisk.loaded(picture)
+        assert isinstance(state, StateDisk)
+        state.after_write = self.storage_point
+        return state
+
+    def say(self, text: str) -> None:
+        """Add to the trace."""
+        self.world.say(f"n{self.id} {text}")
 
     def identity(self) -> PeerIdentity:
         """Return what a handshake says about this life, as of now."""
@@ -156,6 +178,8 @@ class Node:
             self.disk.crash()
             return False
         seeds = world.rng.getrandbits(64), world.rng.getrandbits(64)
+        self.state_number = self.log.state_number()
+        self.states = {self.state_number: self.states[self.state_number]}
         self.state.after_write = self.storage_point
         self.machine = KeyspaceMachine(self.state, lookup=lookup, rng=random.Random(seeds[0]))
         hard_state = self.log.hard_state()
@@ -192,6 +216,9 @@ class Node:
         world.say(f"n{self.id} dies ({why}), keeps {keep} bytes and {writes_kept} writes")
         self.disk.crash(keep)
         self.state.crash(writes_kept=writes_kept)
+        for number, state in self.states.items():
+            if number != self.state_number:
+                state.crash()
         world.died(self)
 
     def wipe(self, incarnation: int) -> None:
@@ -201,7 +228,8 @@ class Node:
         self.world.wiped(self)
         self.incarnation = incarnation
         self.disk = MemoryDisk()
-        self.state = StateDisk()
+        self.states = {1: StateDisk()}
+        self.state_number = 1
 
     def pause(self) -> None:
         """Stop as by SIGSTOP."""
@@ -253,12 +281,14 @@ class Node:
 
     def _drive(self) -> Driver:
         self._loop = SimulatedLoop(self)
+        self.states_thread = SimulatedStates(self)
         return Driver(
             loop=self._loop,
             clocks=SimulatedClocks(self),
             replica=self.replica,
             log_writer=SimulatedDisk(self),
             links=SimulatedLinks(self),
+            states=self.states_thread,
             deliver=self._deliver,
             die=_raise_again,
         )

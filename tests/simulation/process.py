@@ -94,7 +94,10 @@ class SimulatedDisk(LogWriter):
     def begin(self, write: LogWrite) -> None:
         node = self._node
         node.write = write
-        node.log.begin_append(write.hard_state, write.entries)
+        if (install := write.snapshot) is not None:
+            node.log.begin_install(write.hard_state, install.point, install.state_number, keep_tail=False)
+        else:
+            node.log.begin_append(write.hard_state, write.entries, first_index=write.first_index)
         node.storage_point()
         faults, rng = node.world.faults, node.world.rng
         slowness = rng.randint(1, 100) if rng.random() < faults.slow_writes else 1

@@ -272,6 +272,11 @@ class Simulation:
             self.promises_kept.sent(disk, message)
         self.network.send(node, to, message)
 
+    def reach(self, node: Node, to: NodeId) -> Node | None:
+        """Return the peer, if a connection to it can be made just now."""
+        link, peer = self.network.links[node.id, to], self.nodes[to]
+        return peer if link.up and not link.broken and not link.cuts and peer.up else None
+
     def answered(self, node: Node, answer: Answer) -> None:
         """A client gets its answer."""
         answer.client.answered(answer)

@@ -1,0 +1,113 @@
+"""What a driver is given in the simulator for whole states: flushes, transfers to peers, states that arrive.
+
+Each step takes a while, and the power may fail right behind it. A transfer is one piece here, which arrives
+whole or not at all: that its pieces come together in order is the business of `peer/` and its tests.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from respraft.node.driver import Driver, States
+from respraft.raft.message import InstallSnapshot, NodeId, SnapshotPoint
+from respraft.replica.applier import META_APPLIED, META_CONFIGURATION, decode_applied
+from respraft.replica.machine import META_PREFIX
+from respraft.storage.state_memory import MemoryStateStore
+
+if TYPE_CHECKING:
+    from tests.simulation.node import Node
+
+
+class SimulatedStates(States):
+    """The state thread of one life, and the transfers that this life sends."""
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+        self._life = node.lives
+        self._sending: set[NodeId] = set()
+        self._driver: Driver
+
+    def start(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def stop(self) -> None:
+        """No life ends in order."""
+
+    def flush(self, flush: Callable[[], None]) -> None:
+        self._later(self._some_us(5_000), lambda: self._flush(flush))
+
+    def send(self, peer: NodeId) -> None:
+        if peer in self._sending:
+            return
+        self._sending.add(peer)
+        self._driver.snapshot_begun(peer)
+        flush, store = self._node.machine.begin_flush(), self._node.state
+        self._later(self._some_us(20_000), lambda: self._take_picture(peer, store, flush))
+
+    def installed(self, install: InstallSnapshot) -> None:
+        node = self._node
+        assert install.state is node.states[install.state_number]
+        node.say(f"goes over to state {install.state_number}, as of {install.point.index}")
+        node.states = {
+            number: state for number, state in node.states.items() if number >= install.state_number
+        }
+        node.state_number = install.state_number
+        node.storage_point()
+
+    def arrived(self, picture: bytes) -> None:
+        """A peer's state is here, whole. It is made durable, and then offered to the driver."""
+        node = self._node
+        number = max(node.states) + 1
+        node.states[number] = store = node.new_state(picture)
+        node.storage_point()
+        point = SnapshotPoint(*decode_applied(store.get(META_PREFIX + META_APPLIED)))
+        configuration = store.get(META_PREFIX + META_CONFIGURATION)
+        assert configuration is not None, "a peer that sends its state is in a cluster"
+        install = InstallSnapshot(point, configuration, number, store)
+        self._later(self._some_us(5_000), lambda: node.give(lambda: self._install(install)))
+
+    def _install(self, install: InstallSnapshot) -> None:
+        node = self._node
+        if self._driver.install_snapshot(install):
+            node.say(f"installs a state as of {install.point.index}")
+        else:
+            del node.states[install.state_number]
+
+    def _flush(self, flush: Callable[[], None]) -> None:
+        flush()
+        self._node.storage_point()
+        self._later(self._some_us(100), lambda: self._node.give(self._driver.flushed))
+
+    def _take_picture(self, peer: NodeId, store: MemoryStateStore, flush: Callable[[], None]) -> None:
+        flush()
+        path = Path(str(len(store.checkpoints)))
+        store.checkpoint(path)
+        picture = store.checkpoints[path]
+        store.checkpoints[path] = b""
+        self._node.storage_point()
+        self._later(self._some_us(200_000), lambda: self._deliver(peer, picture))
+
+    def _deliver(self, peer: NodeId, picture: bytes) -> None:
+        node = self._node
+        receiver = node.world.reach(node, peer)
+        patience_us = 50_000
+        if receiver is not None and node.world.rng.random() > node.world.faults.loss:
+            node.world.say(f"n{node.id} has brought its state to n{peer}")
+            receiver.guarded(lambda: receiver.states_thread.arrived(picture))
+            patience_us = self._some_us(50_000)
+        self._later(patience_us, lambda: node.give(lambda: self._end(peer)))
+
+    def _end(self, peer: NodeId) -> None:
+        self._sending.discard(peer)
+        self._driver.snapshot_ended(peer)
+
+    def _some_us(self, most_us: int) -> int:
+        return int(self._node.world.rng.random() ** 2 * most_us)
+
+    def _later(self, delay_us: float, action: Callable[[], None]) -> None:
+        node = self._node
+        node.world.schedule.after(delay_us, lambda: self._guarded(action))
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        if self._node.up and self._node.lives == self._life:
+            self._node.guarded(action)
