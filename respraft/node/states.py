@@ -184,8 +184,8 @@ class StateThread(States, SnapshotOwner):
             path = await self._on_thread(self._picture, flush, self._store)
             files = StateFiles(path)
             sizes = await self._on_thread(files.sizes)
-            # The term as of now: what the picture holds was committed by then, so every leader of this term or
-            # a newer one has it. One that was noted before the picture was taken might promise too much.
+            # The term as of now: what the picture holds was committed by then, so every leader of this term
+            # or a newer one has it. One that was noted before the picture was taken might promise too much.
             term = self._replica.status().raft.term
             offer = Offer(self._node_id, secrets.randbits(63), term, index, sizes)
             _log.info(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from respraft.node.driver import Driver, States
-from respraft.raft.message import InstallSnapshot, NodeId, SnapshotPoint
+from respraft.raft.message import InstallSnapshot, NodeId, SnapshotPoint, Term
 from respraft.replica.applier import META_APPLIED, META_CONFIGURATION, decode_applied
 from respraft.replica.machine import META_PREFIX
 from respraft.storage.state_memory import MemoryStateStore
@@ -48,13 +48,12 @@ class SimulatedStates(States):
         node = self._node
         assert install.state is node.states[install.state_number]
         node.say(f"goes over to state {install.state_number}, as of {install.point.index}")
-        node.states = {
-            number: state for number, state in node.states.items() if number >= install.state_number
-        }
         node.state_number = install.state_number
+        for number in [number for number in node.states if number < install.state_number]:
+            del node.states[number]
         node.storage_point()
 
-    def arrived(self, picture: bytes) -> None:
+    def arrived(self, term: Term, picture: bytes) -> None:
         """A peer's state is here, whole. It is made durable, and then offered to the driver."""
         node = self._node
         number = max(node.states) + 1
@@ -63,7 +62,7 @@ class SimulatedStates(States):
         point = SnapshotPoint(*decode_applied(store.get(META_PREFIX + META_APPLIED)))
         configuration = store.get(META_PREFIX + META_CONFIGURATION)
         assert configuration is not None, "a peer that sends its state is in a cluster"
-        install = InstallSnapshot(point, configuration, number, store)
+        install = InstallSnapshot(term, point, configuration, number, store)
         self._later(self._some_us(5_000), lambda: node.give(lambda: self._install(install)))
 
     def _install(self, install: InstallSnapshot) -> None:
@@ -85,15 +84,16 @@ class SimulatedStates(States):
         picture = store.checkpoints[path]
         store.checkpoints[path] = b""
         self._node.storage_point()
-        self._later(self._some_us(200_000), lambda: self._deliver(peer, picture))
+        term = self._node.core.term  # As of the picture, or later.
+        self._later(self._some_us(200_000), lambda: self._deliver(peer, term, picture))
 
-    def _deliver(self, peer: NodeId, picture: bytes) -> None:
+    def _deliver(self, peer: NodeId, term: Term, picture: bytes) -> None:
         node = self._node
         receiver = node.world.reach(node, peer)
         patience_us = 50_000
         if receiver is not None and node.world.rng.random() > node.world.faults.loss:
             node.world.say(f"n{node.id} has brought its state to n{peer}")
-            receiver.guarded(lambda: receiver.states_thread.arrived(picture))
+            receiver.guarded(lambda: receiver.states_thread.arrived(term, picture))
             patience_us = self._some_us(50_000)
         self._later(patience_us, lambda: node.give(lambda: self._end(peer)))
 

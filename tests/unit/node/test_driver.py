@@ -6,13 +6,22 @@ from typing import NoReturn
 import pytest
 
 from respraft.config import TICK_MS
-from respraft.node.driver import DRAIN_PASSES_MAX, Clocks, Driver, EventLoop, Links, LogWriter
+from respraft.node.driver import (
+    DRAIN_PASSES_MAX,
+    Clocks,
+    Driver,
+    EventLoop,
+    Links,
+    LogWriter,
+    States,
+)
 from respraft.raft.message import (
     KIND_NORMAL,
     AppendRequest,
     AppendResponse,
     Entry,
     HeartbeatRequest,
+    InstallSnapshot,
     NodeId,
     PreVoteRequest,
 )
@@ -86,6 +95,25 @@ class Machine(EventLoop, LogWriter, Links, Clocks):
         self.written(number, 0.001)
 
 
+class NoStates(States):
+    """Nothing here is about whole states."""
+
+    def start(self, driver: Driver) -> None:
+        return
+
+    def flush(self, flush: Callable[[], None]) -> None:
+        raise AssertionError("nothing has gathered that needs a flush")
+
+    def send(self, peer: NodeId) -> None:
+        raise AssertionError("nobody needs a state")
+
+    def installed(self, install: InstallSnapshot) -> None:
+        raise AssertionError("no state has come")
+
+    def stop(self) -> None:
+        return
+
+
 def die() -> NoReturn:
     raise  # noqa: PLE0704 (called while an exception is handled)
 
@@ -99,6 +127,7 @@ def drive(cluster: Cluster, node_id: NodeId) -> tuple[Driver, Machine]:
         replica=cluster.nodes[node_id].replica,
         log_writer=machine,
         links=machine,
+        states=NoStates(),
         deliver=machine.deliver,
         die=die,
     )

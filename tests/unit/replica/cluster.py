@@ -284,7 +284,8 @@ class Cluster:
         node.states[number] = store
         self.observe(node)
         point = SnapshotPoint(*load_applied(machine))
-        return node.replica.install_snapshot(InstallSnapshot(point, configuration, number, store))
+        term = max(each.core.term for each in self.live())
+        return node.replica.install_snapshot(InstallSnapshot(term, point, configuration, number, store))
 
     def catch_up(self) -> None:
         """Send every snapshot that is wanted, and settle."""
