@@ -6,9 +6,11 @@
 # Three of them: docker compose -f conf/compose.yaml up
 
 FROM python:3.11-slim AS build
+# For the compiled modules; without a compiler respraft is installed as it is written.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 RUN python -m venv /opt/respraft
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py build_backend.py README.md LICENSE ./
 COPY respraft respraft
 RUN /opt/respraft/bin/pip install --no-cache-dir --disable-pip-version-check .
 

@@ -1,29 +1,37 @@
 # The project's commands. `make` alone lists them.
 #
 # .venv is made here and nowhere else. It is brought up to date when pyproject.toml has changed, by the
-# two stamp files: one for what the server needs, one for what tests need on top.
+# two stamp files: one for what the server needs, one for what tests need on top. What is in it runs the sources
+# as they are. `cluster`, `bench` and `test-compiled` run respraft as it is installed elsewhere, compiled where
+# there is a C compiler (build_backend.py), from a directory that is made anew when a source has changed.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
+COMPILED := $(CURDIR)/build/installed
+# Before the sources, and the directory of `python -m` not at all.
+RUN_COMPILED := env PYTHONSAFEPATH=1 PYTHONPATH=$(COMPILED):$(CURDIR)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 SEEDS ?= 1000
 JOBS ?= $(shell nproc)
 
 .DEFAULT_GOAL := help
-.PHONY: help cluster test lint format bench sim generate clean
+.PHONY: help cluster test test-compiled lint format bench sim generate clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-cluster: $(INSTALLED) ## Start three nodes here; Ctrl-C stops them. ARGS="--port 7101 --dir elsewhere"
-	@exec $(BIN)/respraft cluster $(ARGS)
+cluster: $(COMPILED)/.installed ## Start three nodes here; Ctrl-C stops them. ARGS="--port 7101 --dir elsewhere"
+	@exec $(RUN_COMPILED) $(BIN)/python -m respraft cluster $(ARGS)
 
 test: $(INSTALLED_TEST) ## Run all tests. ARGS="-k http" picks some
 	$(BIN)/python -m pytest $(ARGS)
+
+test-compiled: $(COMPILED)/.installed $(INSTALLED_TEST) ## Run the tests against the compiled modules
+	$(RUN_COMPILED) $(BIN)/python -m pytest -o pythonpath= $(ARGS)
 
 lint: $(INSTALLED_TEST) ## Check style and types
 	$(BIN)/ruff check
@@ -34,8 +42,8 @@ format: $(INSTALLED_TEST) ## Bring the code into the form that lint asks for
 	$(BIN)/ruff check --fix --show-fixes
 	$(BIN)/ruff format
 
-bench: $(INSTALLED_TEST) ## Measure against redis-server and etcd; takes minutes
-	$(BIN)/python -m tests.benchmark $(ARGS)
+bench: $(COMPILED)/.installed $(INSTALLED_TEST) ## Measure against redis-server and etcd; takes minutes
+	$(RUN_COMPILED) $(BIN)/python -m tests.benchmark $(ARGS)
 
 sim: $(INSTALLED_TEST) ## Run the simulator. SEEDS=10000; ARGS="--seed 8123" repeats one
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
@@ -44,7 +52,7 @@ generate: $(INSTALLED_TEST) ## Rewrite what is derived: conf/respraft.toml, the 
 	$(BIN)/python -m tests.generate
 
 clean: ## Remove .venv and caches; data/ stays
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find respraft tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -62,3 +70,9 @@ $(INSTALLED): pyproject.toml | $(BIN)/python
 $(INSTALLED_TEST): pyproject.toml | $(BIN)/python
 	@$(PIP) install --editable '.[test]'
 	@touch $@ $(INSTALLED)
+
+$(COMPILED)/.installed: setup.py build_backend.py pyproject.toml $(shell find respraft -name '*.py') | $(INSTALLED)
+	@echo "Installing respraft into $(COMPILED), compiled if possible: about a minute ..." >&2
+	@rm -rf $(COMPILED)
+	@$(PIP) install --no-deps --target $(COMPILED) .
+	@touch $@

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from respraft import __version__
+from respraft import __version__, build
 from respraft.config import Config, ConfigError
 from respraft.config_file import load
 
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="respraft", description="A consensus server that speaks the Redis protocol."
     )
-    parser.add_argument("--version", action="version", version=f"respraft {__version__}")
+    parser.add_argument("--version", action="version", version=f"respraft {__version__} ({build.kind()})")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     server = commands.add_parser("server", help="run one node", description="Run one node until SIGTERM.")

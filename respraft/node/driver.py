@@ -24,8 +24,6 @@ contracts of the Protocols below. All of its methods are called from one thread.
 from collections.abc import Callable, Iterable
 from typing import Final, NoReturn, Protocol
 
-import msgspec
-
 from respraft.config import TICK_MS
 from respraft.raft.message import HeartbeatRequest, HeartbeatResponse, InstallSnapshot, NodeId
 from respraft.raft.ready import LogWrite
@@ -128,13 +126,14 @@ class Clocks(Protocol):
         ...
 
 
-class Timings(msgspec.Struct):
+class Timings:
     """What histograms are made of, in seconds, since it was last taken."""
 
-    turn_s: list[float]
-    apply_s: list[float]  # The replica's part of turns in which entries were applied.
-    fsync_s: list[float]
-    lag_s: list[float]
+    def __init__(self) -> None:
+        self.turn_s: list[float] = []
+        self.apply_s: list[float] = []  # The replica's part of turns in which entries were applied.
+        self.fsync_s: list[float] = []
+        self.lag_s: list[float] = []
 
 
 class Driver:
@@ -177,7 +176,7 @@ class Driver:
         self._installing: InstallSnapshot | None = None  # Named by the write under way.
         self._deliver = deliver
         self._die = die
-        self._timings = Timings([], [], [], [])
+        self._timings = Timings()
         self._heartbeats: dict[NodeId, tuple[int, float]] = {}  # Round and time of the last one sent.
         self._awake = True  # Also until `start`, so that no turn is taken.
         self._stopped = False
@@ -189,7 +188,7 @@ class Driver:
 
     def take_timings(self) -> Timings:
         """Return the timings so far and begin anew."""
-        timings, self._timings = self._timings, Timings([], [], [], [])
+        timings, self._timings = self._timings, Timings()
         return timings
 
     def start(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 import redis
 
 import respraft
+from respraft import build
 from tests.benchmark.workload import Endpoint, Workload
 from tests.process.cluster import Cluster
 from tests.process.eventually import eventually
@@ -74,7 +75,7 @@ class RespraftCluster(Peer):
         return _not_installed("redis-benchmark")
 
     def version(self) -> str:
-        return respraft.__version__
+        return f"{respraft.__version__} ({build.kind()})"
 
     def start(self, directory: Path) -> None:
         self._cluster = Cluster(directory, nodes=self._nodes)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import respraft
-from respraft import __version__, cli, launcher
+from respraft import __version__, build, cli, launcher
 from respraft.config import ConfigError
 from respraft.config_file import load, parse
 from respraft.launcher import Plan, config_text
@@ -312,7 +312,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--version"])
 
     assert ended.value.code == 0
-    assert capsys.readouterr().out == f"respraft {__version__}\n"
+    assert capsys.readouterr().out == f"respraft {__version__} ({build.kind()})\n"
 
 
 def test_a_configuration_error_is_one_line_and_exit_status_2(

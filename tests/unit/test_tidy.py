@@ -23,6 +23,7 @@ ALLOWED: Final = {
     "replica": {"replica", "raft", "config"},
     "node": {"node", "replica", "peer", "storage", "raft", "config"},
     "server": {
+        "build",
         "server",
         "node",
         "replica",
@@ -35,11 +36,12 @@ ALLOWED: Final = {
         "metrics",
     },
     "library": {"library", "server", "node", "replica", "commands", "resp", "storage", "raft", "config"},
+    "build": set[str](),
     "config": set[str](),
     "config_file": {"config"},
     "metrics": set[str](),
     "launcher": {"config", "config_file"},
-    "cli": {"config", "config_file", "launcher", "server"},
+    "cli": {"build", "config", "config_file", "launcher", "server"},
     "__main__": {"cli"},
     "__init__": {"library", "config", "storage"},
 }

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from respraft import __version__
+from respraft import __version__, build
 from respraft.config import parse_address
 from respraft.resp.replies import Reply, Verbatim
 from respraft.server.local.view import ClientView, MemberStatus, NodeState, ServerView
@@ -53,6 +53,7 @@ def _server(server: ServerView) -> Fields:
         "redis_version": REDIS_VERSION,
         "redis_mode": "standalone",
         "respraft_version": __version__,
+        "respraft_build": build.kind(),
         "python_version": platform.python_version(),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "arch_bits": 8 * struct.calcsize("P"),
