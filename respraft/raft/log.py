@@ -308,6 +308,11 @@ class RaftLog:
         self.handed_index += len(entries)
         return entries
 
+    @property
+    def backlog_bytes(self) -> int:
+        """What is held in memory beyond the cache's size, since it waits for this node's disk."""
+        return max(0, self._cache_bytes - self._cache_bytes_max)
+
     def has_committed(self) -> bool:
         """Whether `take_committed()` has something to hand out."""
         return self.handed_index < min(self.commit_index, self.stable_index)

@@ -6,13 +6,22 @@ one in silence, because an origin that hears nothing can only wait.
 
 The table is made anew for each term that this node leads, from the applied state and the log behind it. It
 is exact: between the election and the step-down nobody but this leader appends.
+
+A leader whose disk can't keep up appends nothing more for a while. The others don't need it to commit, so
+nothing else would stop the end of its log, which is held in memory, from growing: neither the clients, whose
+own nodes answer them, nor their time-outs.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from respraft.raft.message import KIND_NORMAL, Entry, Index, NodeId
 from respraft.replica.batch import KIND_BATCH, KIND_OPEN, parse_header
 from respraft.replica.session import SessionTable
+
+BACKLOG_BYTES_MAX: Final = 128 << 20
+"""Bytes that may wait for the leader's disk. Twice what one node's clients have in flight before they are
+not read any more: a disk that is merely busy is never that far behind."""
 
 
 class Admission:
@@ -31,9 +40,16 @@ class Admission:
                 self._table.open(first, second, entry.index)
 
     def append(
-        self, payloads: Sequence[bytes], session: Index, propose: Callable[[bytes], Index]
+        self,
+        payloads: Sequence[bytes],
+        session: Index,
+        propose: Callable[[bytes], Index],
+        *,
+        full: bool = False,
     ) -> tuple[int, int] | None:
         """Hand those of `payloads` to `propose` that are the next of their session when their turn comes.
+
+        With `full` no batch is appended, since too much waits for the disk; its origin will offer it again.
 
         Returns:
             None when all were appended; else (offered, expected): the first sequence that was refused
@@ -45,7 +61,7 @@ class Admission:
             kind, first, second = parse_header(payload)
             if kind == KIND_OPEN:
                 self._open(payload, first, second, propose)
-            elif kind == KIND_BATCH and self._table.advance(first, second):
+            elif kind == KIND_BATCH and not full and self._table.advance(first, second):
                 propose(payload)
             else:
                 offered = offered or second

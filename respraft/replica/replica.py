@@ -35,7 +35,7 @@ from respraft.raft.message import (
 )
 from respraft.raft.node import RaftNode
 from respraft.raft.ready import Role
-from respraft.replica.admission import Admission
+from respraft.replica.admission import BACKLOG_BYTES_MAX, Admission
 from respraft.replica.applier import Applier
 from respraft.replica.barrier import ReadBarrier, ReadGroup
 from respraft.replica.batch import TIME_PAYLOAD, Answer, Client, Refusal, UnknownPayload
@@ -382,7 +382,7 @@ class Replica:
         if core.transfer is not None:
             return  # A question to ourselves; whoever leads in the end will be asked.
         if self._admission is not None:
-            answer = self._admission[1].append(payloads, session, core.propose)
+            answer = self._admission[1].append(payloads, session, core.propose, full=self._full())
             if answer is not None:
                 self._origin.refused(self.identity.node_id, core.term, session, *answer)
             return
@@ -391,6 +391,10 @@ class Replica:
         self.counters.forwards_sent += len(payloads)
         request = ForwardRequest(self.identity.node_id, core.term, session, payloads)
         self._messages.append((core.leader, request))
+
+    def _full(self) -> bool:
+        """Whether this leader's disk is too far behind to append any more."""
+        return self._core.log.backlog_bytes > BACKLOG_BYTES_MAX
 
     def _on_forward(self, request: ForwardRequest) -> None:
         core = self._core
@@ -403,7 +407,9 @@ class Replica:
             answer: tuple[int, int] | None = (0, 0)
         else:
             try:
-                answer = self._admission[1].append(request.payloads, request.session, core.propose)
+                answer = self._admission[1].append(
+                    request.payloads, request.session, core.propose, full=self._full()
+                )
             except UnknownPayload as error:
                 # In a log it would stop every node; what came before it in the request is in order.
                 _log.error("node %d sent a batch that is not taken: %s", request.sender, error)
