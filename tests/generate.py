@@ -10,6 +10,7 @@
 import ast
 import dataclasses
 import itertools
+import json
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +64,7 @@ def config_file() -> str:
         assert table.__doc__
         parts.append(f"\n{_comment(table.__doc__)}[{section}]\n")
         for each in dataclasses.fields(table):
-            value = _EXAMPLES.get(section, {}).get(each.name) or _number(each.name, each.default)
+            value = _EXAMPLES.get(section, {}).get(each.name) or _value(each.name, each.default)
             parts.append(f"\n{_comment(documentation[table.__name__, each.name])}{each.name} = {value}\n")
     return "".join(parts)
 
@@ -97,7 +98,9 @@ def _between(text: str, begin: str, end: str, content: str) -> str:
     return f"{before}{begin}{content}{end}{after}"
 
 
-def _number(key: str, value: object) -> str:
+def _value(key: str, value: object) -> str:
+    if isinstance(value, str):
+        return json.dumps(value)  # The same in TOML.
     assert isinstance(value, int), f"{key} needs an example in _EXAMPLES"
     for unit, size in (("MiB", configuration.MIB), ("KiB", configuration.KIB)):
         if "bytes" in key and value >= size and value % size == 0:

@@ -218,7 +218,9 @@ class Driver:
         """Take a message from a peer."""
         self.wake()
         self._heard_peer = True
-        if type(message) is HeartbeatResponse:
+        if type(message) is HeartbeatRequest:
+            self._observe()  # A promise counts from now on, not from the beginning of a long pass.
+        elif type(message) is HeartbeatResponse:
             round_, sent_s = self._heartbeats.get(sender, (0, 0.0))
             if round_ == message.round:
                 self.round_trip_s[sender] = self._monotonic_s() - sent_s
@@ -261,7 +263,10 @@ class Driver:
         self._awake = False
         if self._stopped:
             return
-        begin_s = self._monotonic_s()
+        # The input of this turn is there. What is said of it as of now, be it that a lease holds, is true of
+        # all of it, however long ago the pass began.
+        self._observe()
+        begin_s = self.now_ms / 1000
         try:
             output = self._replica.take_output()
         except Exception:

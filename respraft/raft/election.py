@@ -35,7 +35,10 @@ from respraft.raft.state import RaftState
 
 def tick(state: RaftState) -> None:
     """A tick has passed on a node that doesn't lead."""
-    if state.ticks < state.election_tick:
+    if state.bound_by_past:
+        state.bound_by_past = False
+        state.bind(state.config.election_timeout_ms)
+    if state.ticks < state.election_tick or state.is_bound():
         return
     if state.may_campaign():
         campaign(state)
@@ -54,8 +57,8 @@ def peer_gone(state: RaftState, peer: NodeId) -> None:
         return
     state.leader = NOBODY
     if state.may_campaign():
-        state.hasty_until_tick = state.ticks + state.election_ticks
         state.wait_hastily()
+        state.hasty_until_tick = state.election_tick + state.election_ticks
 
 
 def campaign(state: RaftState, *, transfer: bool = False) -> None:
@@ -100,6 +103,7 @@ def on_pre_vote_request(state: RaftState, request: PreVoteRequest) -> None:
     granted = (
         request.term > state.term
         and not state.has_live_leader()
+        and not state.is_bound()
         and state.log.is_up_to_date(request.last_index, request.last_term)
     )
     if granted and state.role is Role.FOLLOWER and state.ticks < state.hasty_until_tick:
@@ -122,6 +126,7 @@ def on_vote_request(state: RaftState, request: VoteRequest) -> None:
     """
     assert request.term == state.term, "other terms are dealt with before"
     free = state.vote == request.sender or (state.vote == NOBODY and state.leader == NOBODY)
+    free = free and (request.transfer or not state.is_bound())
     granted = free and state.log.is_up_to_date(request.last_index, request.last_term)
     if not granted:
         state.send(request.sender, VoteResponse(state.node_id, state.term, False, state.clock.wall_ms))

@@ -51,6 +51,7 @@ def on_heartbeat(state: RaftState, request: HeartbeatRequest) -> None:
     """The leader lives. Echo its round at once: the echo says nothing about the log."""
     _hear_leader(state, request.sender)
     state.clock.follow(request.time_ms)
+    state.bind(request.promise_ms)
     # No more than this node has confirmed to this leader, so the log agrees with it up to there.
     state.commit_to(request.commit_index)
     echo = HeartbeatResponse(state.node_id, state.term, request.round, state.clock.wall_ms)

@@ -174,6 +174,10 @@ def prepare_output(state: RaftState) -> bool:
     membership.advance(state)
     commit_index = state.log.commit_index
     proven = state.log.term(commit_index) == state.term
+    if proven and state.lease_void_term != state.term and state.lease.holds(state.clock.monotonic_ms):
+        for asker, token in state.reads.take_waiting():
+            state.answer_read(asker, token, commit_index)
+            expect_commit(state, asker, commit_index)
     if state.ticks >= state.heartbeat_tick or (proven and state.reads.wants_round):
         _send_round(state, commit_index if proven else None)
     more = False
@@ -193,21 +197,27 @@ def _send_round(state: RaftState, read_index: Index | None) -> None:
         return
     state.heartbeat_tick = state.ticks + state.heartbeat_ticks
     commit_index = state.log.commit_index
-    time_ms = state.clock.now_ms()
+    time_ms, promise_ms = state.clock.now_ms(), state.lease.promise_ms
+    state.lease.round_sent(round_number, state.clock.monotonic_ms)
     for peer_id, peer in state.peers.items():
         commit = min(peer.match_index, commit_index)
-        state.send(peer_id, HeartbeatRequest(state.node_id, state.term, commit, round_number, time_ms))
+        state.send(
+            peer_id,
+            HeartbeatRequest(state.node_id, state.term, commit, round_number, time_ms, promise_ms),
+        )
 
 
 def _confirm_reads(state: RaftState) -> None:
     reads = state.reads
-    if not reads.under_way:
+    if not (reads.under_way or state.lease.promise_ms):
         return
     configuration = state.configuration
     assert configuration is not None, "a leader has a configuration"
     acked = {peer_id: peer.acked_round for peer_id, peer in state.peers.items()}
     acked[state.node_id] = reads.round
-    for (asker, token), index in reads.confirm(configuration.committed_index(acked)):
+    echoed = configuration.committed_index(acked)
+    state.lease.echoed(echoed)
+    for (asker, token), index in reads.confirm(echoed):
         state.answer_read(asker, token, index)
         expect_commit(state, asker, index)
 

@@ -153,6 +153,7 @@ class HeartbeatRequest(msgspec.Struct, tag=7, array_like=True, frozen=True):
 
     `commit_index` is at most what the follower is known to hold, so no log check is needed.
     `time_ms` is the leader's log clock, so that a successor can carry it on without a jump.
+    Who echoes it promises to elect nobody for `promise_ms` from its receipt on (`lease.py`).
     """
 
     sender: NodeId
@@ -160,6 +161,7 @@ class HeartbeatRequest(msgspec.Struct, tag=7, array_like=True, frozen=True):
     commit_index: Index
     round: int
     time_ms: int
+    promise_ms: int = 0  # 0: the leader counts on nothing but rounds.
 
 
 class HeartbeatResponse(msgspec.Struct, tag=8, array_like=True, frozen=True):

@@ -304,7 +304,11 @@ class RaftNode(RaftState):
 
     def _adopt_term(self, message: Message) -> bool:
         """A newer term: follow into it. Returns False where the message is to be ignored altogether."""
-        if isinstance(message, VoteRequest) and not message.transfer and self.has_live_leader():
+        if (
+            isinstance(message, VoteRequest)
+            and not message.transfer
+            and (self.has_live_leader() or self.is_bound())
+        ):
             return False
         leads = isinstance(message, AppendRequest | HeartbeatRequest)
         self.become_follower(message.term, message.sender if leads else NOBODY)

@@ -51,6 +51,11 @@ class ReadIndex:
         """A read has come. It waits for a round that has not been sent yet."""
         self._waiting.append((asker, token))
 
+    def take_waiting(self) -> list[Reader]:
+        """No round is needed for those who wait for one to begin: they are the caller's to answer."""
+        readers, self._waiting = self._waiting, []
+        return readers
+
     def begin_round(self, commit_index: Index | None) -> int:
         """A round is being sent; return its number.
 

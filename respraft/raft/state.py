@@ -18,11 +18,13 @@ Accepted appends are a third kind: only the highest one is answered, once the lo
 
 import random
 from dataclasses import dataclass
+from math import ceil
 from typing import Final
 
-from respraft.config import RaftConfig
+from respraft.config import TICK_MS, RaftConfig
 from respraft.raft.clock import LogClock
 from respraft.raft.configuration import Configuration, ConfigurationHistory
+from respraft.raft.lease import Lease
 from respraft.raft.log import RaftLog
 from respraft.raft.message import (
     KIND_CONFIGURATION,
@@ -75,6 +77,7 @@ class RaftState:
         self.log = log
         self.clock = clock
         self.rng = rng
+        self.lease = Lease(config)  # Only a leader's holds.
         self.configurations = ConfigurationHistory(log.applied_index, configuration)
         for entry in log.iterate(log.applied_index + 1):
             self._note_configuration(entry)
@@ -92,6 +95,9 @@ class RaftState:
         self.leader_heard_tick = 0  # Means something while `leader` is set.
         self.patience_ticks = 0  # How long this node waits for a leader, or for an election to end,
         self.election_tick = 0  # and when that is over.
+        self.bound_until_ms = 0.0  # On the monotonic clock: what was promised to a leader with a lease.
+        # An earlier process may have promised; what, is not known, and counts from the first tick on.
+        self.bound_by_past = config.read_mode == "lease" and self.term > 0
         self.hasty_until_tick = 0  # Until then rounds are short: the last leader is known to be gone.
         self.heartbeat_tick = 0  # When a leader's next heartbeat is due.
         self.election_ticks = config.election_ticks
@@ -160,6 +166,14 @@ class RaftState:
             return False
         return self.role is Role.LEADER or self.ticks - self.leader_heard_tick < self.election_ticks
 
+    def is_bound(self) -> bool:
+        """Whether this node has promised its leader to elect nobody yet (`lease.py`)."""
+        return self.bound_by_past or self.clock.monotonic_ms < self.bound_until_ms
+
+    def bind(self, promise_ms: int) -> None:
+        """Promise to elect nobody for so long from now on."""
+        self.bound_until_ms = max(self.bound_until_ms, self.clock.monotonic_ms + promise_ms)
+
     # Role and term
 
     def become_follower(self, term: Term, leader: NodeId) -> None:
@@ -176,6 +190,7 @@ class RaftState:
         if was is Role.LEADER:
             self.peers.clear()
             self.transfer = None
+            self.lease.end()
             self.resigning = False
             self.clock.step_down()
             for asker, token in self.reads.give_up():
@@ -201,8 +216,12 @@ class RaftState:
             self.election_tick = self.ticks + HASTY_TICKS + self.rng.randrange(HASTY_TICKS)
 
     def wait_hastily(self) -> None:
-        """Draw the wait before a round of one's own, so that two survivors seldom begin together."""
-        self.election_tick = self.ticks + self.rng.randrange(HASTY_TICKS + 1)
+        """Draw the wait before a round of one's own, so that two survivors seldom begin together.
+
+        It begins when this node is free to stand: all were bound by the same heartbeat.
+        """
+        bound_ms = max(0.0, self.bound_until_ms - self.clock.monotonic_ms)
+        self.election_tick = self.ticks + ceil(bound_ms / TICK_MS) + self.rng.randrange(HASTY_TICKS + 1)
 
     # The log
 
@@ -256,6 +275,7 @@ class RaftState:
     def _note_configuration(self, entry: Entry) -> None:
         if entry.kind == KIND_CONFIGURATION:
             self.configurations.append(entry.index, Configuration.decode(entry.payload))
+            self.lease.end()  # Those who count now have promised nothing yet.
 
     # Messages
 

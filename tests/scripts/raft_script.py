@@ -1,6 +1,6 @@
 """The commands of the scripts under `raft/`: a cluster of cores in which nothing moves by itself.
 
-    cluster nodes=3 [learners=4] [empty] [append_bytes=N] [inflight=N]
+    cluster nodes=3 [learners=4] [empty] [lease] [append_bytes=N] [inflight=N]
                              nodes whose durable logs hold their configuration, at term 1; or nothing
     log N terms=1,2,2 [term=5] [vote=2]
                              start node N anew, with such a log on its disk
@@ -38,6 +38,7 @@ Each effect is a line: a message sent, a write begun, entries applied, reads con
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -88,12 +89,16 @@ class RaftScript:
 
     def do_cluster(self, arguments: list[str], options: dict[str, str]) -> None:
         limits = {"append_bytes": "append_bytes_max", "inflight": "inflight_appends_max"}
-        config = RaftConfig(**{limits[key]: int(options[key]) for key in limits if key in options})
+        settings: dict[str, Any] = {limits[key]: int(options[key]) for key in limits if key in options}
+        if "lease" in arguments:
+            settings["read_mode"] = "lease"
+        config = RaftConfig(**settings)
         learners = [int(each) for each in options.get("learners", "").split(",") if each]
         terms = [] if "empty" in arguments else [1]
         self.cluster = Cluster(int(options["nodes"]), learners=learners, config=config, terms=terms)
         for host in self.cluster.hosts.values():
             host.turn()  # Applies the configuration, which no script is about.
+            host.node.bound_by_past = False  # These have been up for long.
         self.cluster.watch = self.on_ready
         self.cluster.watch_mail = self.on_send
 

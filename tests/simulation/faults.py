@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-from respraft.config import TICK_MS, RaftConfig
+from respraft.config import READ_MODES, TICK_MS, RaftConfig
 
 SIZES: Final = (1, 2, 3, 3, 3, 3, 4, 5, 5, 7)
 
@@ -124,4 +124,5 @@ def _draw_raft(rng: random.Random) -> RaftConfig:
         entry_cache_bytes=rng.choice((0, 1000, 16 << 20)),
         batch_commands_max=rng.choice((1, 3, 4096)),
         batch_bytes_max=rng.choice((1, 100, 1 << 20)),
+        read_mode=rng.choice(READ_MODES),
     )

@@ -4,6 +4,7 @@ A mutation replaces one function of production code while it is active.
 What it breaks is a sentence; `seeds` is within how many seeds it has to be found, with room to spare.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 from respraft.commands.machine import KeyspaceMachine
 from respraft.config import RaftConfig
-from respraft.raft import election, follower, leader, node
+from respraft.raft import election, follower, leader, node, transfer
 from respraft.raft.clock import LogClock
 from respraft.raft.configuration import Configuration
 from respraft.raft.log import RaftLog
@@ -295,6 +296,43 @@ def _read_without_a_round() -> Sequence[Replacement]:
     return [(ReadIndex, "begin_round", begin_round)]
 
 
+def _lease_from_the_echo() -> Sequence[Replacement]:
+    def confirm_reads(state: RaftState) -> None:
+        state.lease._sent = deque((number, state.clock.monotonic_ms) for number, _ in state.lease._sent)
+        original(state)
+
+    original = leader._confirm_reads
+    return [(leader, "_confirm_reads", confirm_reads)]
+
+
+def _reset_ends_a_promise() -> Sequence[Replacement]:
+    def peer_gone(state: RaftState, peer: NodeId) -> None:
+        if state.leader == peer:
+            state.bound_until_ms = 0.0
+        original(state, peer)
+
+    original = election.peer_gone
+    return [(election, "peer_gone", peer_gone)]
+
+
+def _restart_ends_a_promise() -> Sequence[Replacement]:
+    def reset(self: RaftState) -> None:
+        self.bound_by_past = False
+        original(self)
+
+    original = RaftState.reset_election_timer
+    return [(RaftState, "reset_election_timer", reset)]
+
+
+def _handover_keeps_the_lease() -> Sequence[Replacement]:
+    def begin(state: RaftState, to: NodeId) -> None:
+        original(state, to)
+        state.lease_void_term = 0
+
+    original = transfer.begin
+    return [(transfer, "begin", begin)]
+
+
 def _read_before_applied() -> Sequence[Replacement]:
     def due(self: ReadBarrier, applied_index: Index, now_ms: float) -> list[ReadGroup]:
         return original(self, 1 << 60, now_ms)
@@ -416,6 +454,18 @@ _TWO_LEADERS: Final = {
     "crowd": 0.0,
     "think_ms": 20,
 }
+# The same with leases; middleboxes fence leaders off, and leaders hand over.
+_LEASES: Final = {
+    **_TWO_LEADERS,
+    "raft": RaftConfig(heartbeat_ms=40, election_timeout_ms=320, read_mode="lease"),
+    "fences": 3.0,
+    "transfers": 3.0,
+    "pauses": 1.0,
+    "delay_us": 8_000,
+    "delay_tail": 0.1,
+}
+# And processes that are started again at once.
+_LEASES_AND_CRASHES: Final = {**_LEASES, "crashes": 6.0, "leaders_share": 0.3, "down_ms": 20}
 # Leaders fall while their followers are apart.
 _SHORT_REIGNS: Final = {
     "nodes": 5,
@@ -501,6 +551,10 @@ MUTATIONS: Final = (
     Mutation("reads before an entry of the own term", 150, _reads_before_own_term, _SHORT_REIGNS),
     Mutation("a read joins an older round", 150, _read_joins_older_round, _OWN_TIME),
     Mutation("reads without a round", 150, _read_without_a_round, _TWO_LEADERS),
+    Mutation("a lease counts from the echo", 150, _lease_from_the_echo, _LEASES),
+    Mutation("a reset link ends a voter's promise", 150, _reset_ends_a_promise, _LEASES),
+    Mutation("a restart ends a voter's promise", 150, _restart_ends_a_promise, _LEASES_AND_CRASHES),
+    Mutation("a lease goes on through a handover", 150, _handover_keeps_the_lease, _LEASES),
     Mutation("reads before the index is applied", 30, _read_before_applied),
     Mutation("reads expire keys by the node's clock", 30, _reads_expire_by_own_clock),
     Mutation("sequence not checked", 30, _sequence_not_checked),

@@ -80,6 +80,7 @@ def test_nothing_can_be_changed_after_loading() -> None:
     ("added", "said"),
     [
         ("[raft]\nhartbeat_ms = 100", "raft.hartbeat_ms is not known; did you mean raft.heartbeat_ms?"),
+        ('[raft]\nread_mode = "fast"', "raft.read_mode is 'fast'; it must be 'read-index' or 'lease'"),
         ("[raft]\npark_ms = 100", "raft.park_ms is not known; park_ms belongs under [client]"),
         ("[raft]\ncolour = 1", "raft.colour is not known; what can stand there: raft.heartbeat_ms, "),
         ("[rafts]\n", "rafts is not known; did you mean raft?"),

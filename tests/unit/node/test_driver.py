@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import pytest
 
-from respraft.config import TICK_MS
+from respraft.config import TICK_MS, RaftConfig
 from respraft.node.driver import (
     DRAIN_PASSES_MAX,
     Clocks,
@@ -216,6 +216,37 @@ def test_a_short_delay_is_made_up_for() -> None:
     ticks = cluster.nodes[node_id].core.ticks
     machine.one_pass(3.5 * TICK_MS)
     assert cluster.nodes[node_id].core.ticks == ticks + 3
+
+
+def test_trap_10_a_lease_is_looked_at_when_all_reads_of_the_turn_are_there() -> None:
+    """The process is stopped between the beginning of a pass and the arrival of a read in it."""
+    cluster = Cluster(3, raft=RaftConfig(read_mode="lease"))
+    cluster.advance(1_000)
+    driver, machine = drive(cluster, cluster.leader_id())
+    replica = cluster.leader().replica
+    driver.wake()
+    machine.now_ms += 400
+    replica.submit_reads("client", [[b"GET", b"k"]], 0, 10)
+    machine.one_pass()
+    assert len(machine.answers) == 1, "the lease holds"
+    driver.wake()
+    machine.now_ms += 100
+    replica.submit_reads("other", [[b"GET", b"k"]], 0, 10)
+    machine.one_pass()
+    assert len(machine.answers) == 1, "it held when the pass began, and no more when the read came"
+
+
+def test_trap_10_a_promise_counts_from_the_arrival_of_its_heartbeat() -> None:
+    cluster = Cluster(3)
+    leader_id = cluster.leader_id()
+    node_id = leader_id % 3 + 1
+    driver, machine = drive(cluster, node_id)
+    core = cluster.nodes[node_id].core
+    driver.wake()
+    machine.now_ms += 5_000
+    promise = HeartbeatRequest(leader_id, core.term, 0, 1000, WALL_MS, 500)
+    driver.received(leader_id, cluster.nodes[leader_id].incarnation, promise)
+    assert core.bound_until_ms == machine.now_ms + 500
 
 
 def test_an_error_of_the_replica_ends_the_process() -> None:

@@ -32,7 +32,6 @@ TRAPS: Final = {
 }
 
 ABSENT: Final = {
-    10: "there are no lease reads yet",
     11: "there is no MULTI, EXEC or WATCH yet",
 }
 """Traps that nothing can fall into yet. Whoever makes it possible adds the tests and takes the line out."""

@@ -7,6 +7,7 @@ dissertation" are cited in `respraft/raft/__init__.py`.
 import pytest
 
 from respraft.config import RaftConfig
+from respraft.raft.lease import CLOCK_DRIFT_MAX
 from respraft.raft.message import (
     AppendRequest,
     AppendResponse,
@@ -390,6 +391,99 @@ def test_trap_9_learners_do_not_keep_a_leader_in_office() -> None:
     cluster.isolate(3)
     cluster.pass_ticks(ELECTION_TICKS)
     assert leader.node.role is not Role.LEADER
+
+
+# 10. Lease reads rest on bounded clock drift and on no pause: ReadIndex is the default, the lease is opt-in.
+# The driver's part, pauses, is in `tests/unit/node/test_driver.py`.
+
+
+def test_trap_10_by_default_each_read_takes_a_round() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect(1)
+    cluster.pass_ticks(ELECTION_TICKS)
+    leader.node.read_index("r")
+    leader.turn()
+    assert leader.reads == {}
+    rounds = [each.message for each in cluster.mail if isinstance(each.message, HeartbeatRequest)]
+    assert [each.promise_ms for each in rounds] == [0, 0], "nobody has to promise anything"
+    cluster.settle()
+    assert "r" in leader.reads
+
+
+def with_lease(nodes: int = 3) -> Cluster:
+    """A cluster with leases, in which node 1 has led for a while."""
+    cluster = Cluster(nodes, config=RaftConfig(read_mode="lease"))
+    cluster.pass_ticks(ELECTION_TICKS + 1)  # Until nobody is bound by an earlier process.
+    leader = cluster.leader()
+    if leader is None or leader.id != 1:
+        for host in cluster.hosts.values():
+            host.node.bound_until_ms = 0.0
+            host.node.leader = 0
+        cluster.elect(1)
+    cluster.pass_ticks(ELECTION_TICKS)
+    return cluster
+
+
+def reads_at_once(cluster: Cluster, token: str) -> bool:
+    """Whether the leader grants a read without a word to anybody."""
+    leader = cluster[1]
+    leader.observe()
+    leader.node.read_index(token)
+    leader.turn()
+    return token in leader.reads
+
+
+def test_trap_10_a_lease_is_over_before_any_voter_is_free() -> None:
+    """By the slowest clock of a leader and the fastest of a voter that the assumption allows."""
+    cluster = with_lease()
+    assert reads_at_once(cluster, "now")
+    last_ms = max(cluster[2].node.bound_until_ms, cluster[3].node.bound_until_ms)
+    cluster.isolate(1)
+    start_ms = cluster.time_ms
+    while reads_at_once(cluster, f"{cluster.time_ms}"):
+        cluster.time_ms += 1
+    held_ms = cluster.time_ms - start_ms
+    bound_ms = last_ms - start_ms
+    assert held_ms / (1 - CLOCK_DRIFT_MAX) <= bound_ms + 1
+    assert held_ms > 300, "which is no reason for it to be short"
+
+
+def test_trap_10_an_echo_renews_a_lease_as_of_the_sending() -> None:
+    cluster = with_lease()
+    cluster.pass_ticks(10, settle=False)  # Sends a round.
+    cluster.time_ms += 400
+    cluster.settle()
+    assert reads_at_once(cluster, "soon")
+    cluster.time_ms += 40
+    assert not reads_at_once(cluster, "late")
+
+
+def test_trap_10_a_bound_voter_elects_nobody_whatever_it_knows() -> None:
+    cluster = with_lease()
+    voter, term = cluster[2], cluster[1].node.term
+    last_index, last_term = voter.node.last_index, voter.node.log.last_term
+    voter.node.peer_gone(1)
+    assert not voter.node.has_live_leader()
+    voter.receive(PreVoteRequest(3, term + 1, last_index, last_term))
+    assert responses(cluster, PreVoteResponse) == [PreVoteResponse(2, term, False)]
+    voter.receive(VoteRequest(3, term + 1, last_index, last_term, False))
+    assert voter.node.term == term
+    voter.node.become_follower(term + 1, 0)  # By some other message of that term.
+    voter.receive(VoteRequest(3, term + 1, last_index, last_term, False))
+    assert voter.node.vote == 0
+    voter.receive(VoteRequest(3, term + 1, last_index, last_term, True))
+    assert voter.node.vote == 3, "the leader itself has asked for that"
+
+
+def test_trap_10_a_change_of_those_who_count_ends_the_lease_until_they_have_promised() -> None:
+    cluster = with_lease(4)
+    assert reads_at_once(cluster, "before")
+    cluster[1].node.change_membership([each for each in cluster.configuration.members if each.id != 4])
+    cluster[1].turn()
+    assert not reads_at_once(cluster, "now")
+    cluster.settle()
+    cluster.pass_ticks(11)
+    assert reads_at_once(cluster, "again")
 
 
 # 15. A large value must not stop heartbeats. `peer/` cuts it in pieces; the core's part is here.

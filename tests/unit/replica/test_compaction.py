@@ -1,5 +1,7 @@
 """When the state is flushed and how much of the log goes: bounded, and no more than nobody needs."""
 
+from typing import Any
+
 from respraft.config import RaftConfig
 from respraft.raft.message import KIND_NORMAL, Entry
 from respraft.replica.compaction import ENTRY_BYTES, MARK_ENTRIES, Compaction
@@ -12,7 +14,7 @@ def entries(first: int, count: int, size: int = 1000) -> list[Entry]:
     return [Entry(index, 1, 0, KIND_NORMAL, bytes(size)) for index in range(first, first + count)]
 
 
-def compaction(**limits: int) -> Compaction:
+def compaction(**limits: Any) -> Compaction:
     """A policy with 4,000 entries of about 1 KB behind it, in runs of 10."""
     policy = Compaction(RaftConfig(**limits), 0)
     for first in range(1, 4001, 10):
