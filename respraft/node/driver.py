@@ -21,7 +21,7 @@ virtual time; `server/` gives it uvloop, `disk_thread.py` and the peer network. 
 contracts of the Protocols below. All of its methods are called from one thread.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NoReturn, Protocol
 
 from respraft.config import TICK_MS
@@ -107,6 +107,10 @@ class Links(Protocol):
 
     def send(self, to: NodeId, message: ReplicaMessage) -> object:
         """Put a message on its way with the next `flush`."""
+        ...
+
+    def set_peers(self, peers: Mapping[NodeId, str]) -> None:
+        """Keep links to exactly these nodes from now on, at these addresses. The membership has changed."""
         ...
 
     def flush(self) -> None:
@@ -277,6 +281,8 @@ class Driver:
             self._installing = output.write.snapshot
             self._log_writer.begin(output.write)
         self._send(output.messages)
+        if output.peers is not None:  # Behind the messages: who left is to hear of it.
+            self._links.set_peers(output.peers)
         if output.answers:
             self._deliver(output.answers)
         if output.flush is not None:

@@ -33,7 +33,7 @@ from respraft.node.driver import Driver
 from respraft.node.states import StateThread
 from respraft.peer.codec import Codec
 from respraft.peer.interface import Identity as PeerSelf
-from respraft.peer.interface import Introduction
+from respraft.peer.interface import Introduction, Objection
 from respraft.peer.network import PeerNetwork
 from respraft.raft.message import NOBODY, NodeId
 from respraft.raft.ready import NotLeader, TransferRefused
@@ -165,7 +165,6 @@ class Node(Generic[M]):
     def start(self) -> None:
         """Begin to take turns, and to dial the peers. Comes behind `listen`."""
         self.driver.start()
-        self.network.set_peers({member.id: member.peer for member in self.config.cluster.members})
         self._watching = self._loop.create_task(self._watch())
 
     async def stop(self) -> None:
@@ -224,9 +223,15 @@ class Node(Generic[M]):
 
     # -- peer.Gatekeeper and peer.Receiver -----------------------------------------------------------
 
-    def check(self, peer: Introduction) -> str | None:
+    def check(self, peer: Introduction) -> Objection | None:
         """Return why a peer is refused, or None."""
-        return self.replica.check_peer(PeerIdentity(peer.node_id, peer.incarnation, peer.empty))
+        identity = PeerIdentity(peer.node_id, peer.incarnation, peer.empty, peer.origin)
+        objection = self.replica.check_peer(identity)
+        return None if objection is None else Objection(objection.text, removed=objection.removed)
+
+    def origin(self) -> int:
+        """Return which cluster this node belongs to, as its log has it."""
+        return self.replica.membership.origin
 
     def log_is_empty(self) -> bool:
         """Return whether this node may take part in forming a cluster."""
@@ -247,10 +252,10 @@ class Node(Generic[M]):
         self.driver.wake()
         self.replica.link_down(peer)
 
-    def on_refused(self, peer: NodeId, text: str) -> None:
+    def on_refused(self, peer: NodeId, text: str, *, removed: bool) -> None:
         """A peer does not talk to this node."""
         self.driver.wake()
-        self.replica.refused(text)
+        self.replica.refused(peer, text, removed=removed)
         if self.replica.status().refused and time.monotonic() - self._refused_said_s > REFUSED_REPEAT_S:
             self._refused_said_s = time.monotonic()
             _log.error("this node is refused by its cluster and serves nobody: %s", text)

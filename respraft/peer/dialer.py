@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Final, Generic
 
 from respraft.peer.complaints import Complaints
-from respraft.peer.handshake import Refusal
+from respraft.peer.handshake import REMOVED, Refusal
 from respraft.peer.interface import M, Receiver
 from respraft.peer.link import SendingLink
 from respraft.raft.message import NodeId
@@ -161,7 +161,8 @@ class Dialer(Generic[M]):
         else:
             self._attempt_failed(link.reason, link.refusal)
         if link.refusal is not None and link.refusal.by_peer:
-            self._receiver.on_refused(self._peer, link.refusal.text)
+            removed = link.refusal.code == REMOVED
+            self._receiver.on_refused(self._peer, link.refusal.text, removed=removed)
 
     # --- private
 

@@ -38,7 +38,7 @@ from typing import Final
 import msgspec
 
 from respraft.peer.codec import HANDSHAKE, Buffer, Codec, FrameReader, PeerProtocolError, encode_frame
-from respraft.peer.interface import Introduction
+from respraft.peer.interface import Introduction, Objection
 from respraft.raft.message import NOBODY, NodeId
 
 PROTOCOL_VERSION: Final = 1
@@ -53,6 +53,7 @@ WRONG_CLUSTER: Final = "CLUSTER"
 WRONG_NODE: Final = "NODE"
 WRONG_SECRET: Final = "SECRET"
 NOT_WELCOME: Final = "GATE"
+REMOVED: Final = "REMOVED"
 
 # What a connection is for; its dialer says so.
 FOR_MESSAGES: Final = 0
@@ -136,7 +137,7 @@ class Handshake:
         self,
         *,
         own: Introduction,
-        check: Callable[[Introduction], str | None],
+        check: Callable[[Introduction], Objection | None],
         nonce: bytes,
         secret: bytes | None,
     ) -> None:
@@ -234,7 +235,7 @@ class Dialing(Handshake):
         *,
         own: Introduction,
         to: NodeId,
-        check: Callable[[Introduction], str | None],
+        check: Callable[[Introduction], Objection | None],
         nonce: bytes,
         secret: bytes | None,
         purpose: int = FOR_MESSAGES,
@@ -282,8 +283,8 @@ class Dialing(Handshake):
         expected = self._digest(_ACCEPTOR, self._hello, self._challenge, msgspec.msgpack.encode(peer))
         if text := self._secret_text(peer.node_id, welcome.digest, expected):
             return self._refuse(WRONG_SECRET, text)
-        if text := self._check(peer):
-            return self._refuse(NOT_WELCOME, text)
+        if objection := self._check(peer):
+            return self._refuse(code_of(objection), objection.text)
         self.peer = peer
         return b""
 
@@ -295,7 +296,7 @@ class Accepting(Handshake):
         self,
         *,
         own: Introduction,
-        check: Callable[[Introduction], str | None],
+        check: Callable[[Introduction], Objection | None],
         nonce: bytes,
         secret: bytes | None,
     ) -> None:
@@ -341,12 +342,17 @@ class Accepting(Handshake):
         expected = self._digest(_DIALER, self._hello, self._challenge)
         if text := self._secret_text(peer.node_id, proof.digest, expected):
             return self._refuse(WRONG_SECRET, text)
-        if text := self._check(peer):
-            return self._refuse(NOT_WELCOME, text)
+        if objection := self._check(peer):
+            return self._refuse(code_of(objection), objection.text)
         self.peer = peer
         own = msgspec.msgpack.encode(self._own)
         digest = self._digest(_ACCEPTOR, self._hello, self._challenge, own)
         return _frame(Welcome(introduction=self._own, digest=digest))
+
+
+def code_of(objection: Objection) -> str:
+    """Return the code word that goes with a gatekeeper's refusal."""
+    return REMOVED if objection.removed else NOT_WELCOME
 
 
 def encode_refused(sender: NodeId, code: str, text: str) -> bytes:

@@ -44,17 +44,32 @@ class Introduction(msgspec.Struct, array_like=True, frozen=True):
     incarnation: int
     start_counter: int
     empty: bool  # Its log holds nothing yet: it may take part in forming a cluster.
+    origin: int = 0  # Of the cluster that it belongs to (`Configuration.origin`); 0: it knows of none.
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """Why a node is not talked to."""
+
+    text: str
+    """For the operator of that node: what to do."""
+    removed: bool = False
+    """It was a member and is none any more, for good: the cluster has agreed on that."""
 
 
 class Gatekeeper(Protocol):
     """Decides which nodes this one talks to. Asked by both sides of every handshake."""
 
-    def check(self, peer: Introduction) -> str | None:
+    def check(self, peer: Introduction) -> Objection | None:
         """Return None to welcome `peer`, or the reason for which it is refused.
 
         Protocol version, cluster id, node id and secret were checked before. The reason is logged on both
         sides, so it should tell the operator of the refused node what to do.
         """
+        ...
+
+    def origin(self) -> int:
+        """Return this node's own `Introduction.origin`, as of now."""
         ...
 
     def log_is_empty(self) -> bool:
@@ -85,8 +100,11 @@ class Receiver(Protocol[M_contra]):
         """
         ...
 
-    def on_refused(self, peer: NodeId, text: str) -> None:
-        """`peer` does not accept this node, for the reason in `text`. Called at each attempt."""
+    def on_refused(self, peer: NodeId, text: str, *, removed: bool) -> None:
+        """`peer` does not accept this node, for the reason in `text`. Called at each attempt.
+
+        `removed`: it says that the cluster has removed this node for good.
+        """
         ...
 
     def on_dial_refused(self, peer: NodeId) -> None:

@@ -35,13 +35,13 @@ from respraft.peer.codec import (
 from respraft.peer.fragments import Reassembly, SendQueue
 from respraft.peer.handshake import (
     HANDSHAKE_FRAME_BYTES_MAX,
-    NOT_WELCOME,
     Handshake,
     Refusal,
+    code_of,
     decode_refused,
     encode_refused,
 )
-from respraft.peer.interface import Introduction, M
+from respraft.peer.interface import Introduction, M, Objection
 from respraft.raft.message import NodeId
 
 UNACKNOWLEDGED_MS_MAX: Final = 3000
@@ -135,12 +135,13 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def refuse(self, text: str) -> None:
+    def refuse(self, objection: Objection) -> None:
         """Tell the peer that it is not welcome any more, and close."""
         if self.ended or self._transport is None:
             return
-        self.refusal = Refusal(NOT_WELCOME, text, by_peer=False)
-        self._transport.write(encode_refused(self._own_id, NOT_WELCOME, text))
+        code, text = code_of(objection), objection.text
+        self.refusal = Refusal(code, text, by_peer=False)
+        self._transport.write(encode_refused(self._own_id, code, text))
         self.finish(text)
 
     @property

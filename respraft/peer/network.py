@@ -35,7 +35,7 @@ from respraft.config import PeerConfig
 from respraft.peer.codec import Codec
 from respraft.peer.complaints import Complaints
 from respraft.peer.dialer import Backoff, Dialer
-from respraft.peer.handshake import FOR_MESSAGES, FOR_SNAPSHOT, NONCE_BYTES, Accepting, Dialing
+from respraft.peer.handshake import FOR_MESSAGES, FOR_SNAPSHOT, NONCE_BYTES, REMOVED, Accepting, Dialing
 from respraft.peer.interface import Gatekeeper, Identity, Introduction, M, PeerStatus, Receiver
 from respraft.peer.link import ReceivingLink, SendingLink, Traffic
 from respraft.peer.snapshot_network import SnapshotFailed, SnapshotNetwork, SnapshotOwner
@@ -124,6 +124,13 @@ class PeerNetwork(Generic[M]):
         """Where it listens."""
         assert self._server is not None, "not started"
         return int(self._server.sockets[0].getsockname()[1])
+
+    def adopt(self, identity: Identity) -> None:
+        """This node has been given an id and a cluster. It knew nobody before, so no link says otherwise."""
+        assert not self._peers, "who has links has an identity"
+        self._identity = identity
+        if self._snapshots is not None:
+            self._snapshots.adopt(identity.node_id)
 
     def set_peers(self, peers: Mapping[NodeId, str]) -> None:
         """Dial exactly these nodes (id to host:port) from now on; this node's own id is passed over.
@@ -252,7 +259,8 @@ class PeerNetwork(Generic[M]):
                 peer.dialer.hasten()
         if link.refusal is not None and link.refusal.by_peer:
             self._complaints.warn(f"node {node_id} at {link.remote} refuses this node: {link.reason}")
-            self._receiver.on_refused(node_id, link.refusal.text)
+            removed = link.refusal.code == REMOVED
+            self._receiver.on_refused(node_id, link.refusal.text, removed=removed)
 
     # --- private
 
@@ -328,6 +336,7 @@ class PeerNetwork(Generic[M]):
             incarnation=self._identity.incarnation,
             start_counter=self._identity.start_counter,
             empty=self._gatekeeper.log_is_empty(),
+            origin=self._gatekeeper.origin(),
         )
 
     def _complain_of_stranger(self, link: ReceivingLink[M]) -> None:
@@ -339,8 +348,12 @@ class PeerNetwork(Generic[M]):
     def _check_again(self, peer: _Peer[M]) -> None:
         sending = peer.dialer.up if peer.dialer is not None else None
         for link in (sending, peer.receiving):
-            if link is not None and link.peer is not None and (text := self._gatekeeper.check(link.peer)):
-                link.refuse(text)
+            if (
+                link is not None
+                and link.peer is not None
+                and (objection := self._gatekeeper.check(link.peer))
+            ):
+                link.refuse(objection)
 
     def _forget_if_gone(self, node_id: NodeId, peer: _Peer[M]) -> None:
         if peer.dialer is None and peer.receiving is None:

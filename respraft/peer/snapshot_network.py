@@ -21,7 +21,7 @@ from respraft.peer.codec import PeerProtocolError
 from respraft.peer.complaints import Complaints
 from respraft.peer.dialer import connect_to_any
 from respraft.peer.handshake import Handshake
-from respraft.peer.interface import Introduction
+from respraft.peer.interface import Introduction, Objection
 from respraft.peer.link import Link
 from respraft.peer.snapshot_link import LinkLost, SnapshotLink
 from respraft.peer.snapshot_transfer import (
@@ -121,6 +121,10 @@ class SnapshotNetwork:
         self._reception: _Reception | None = None
         self._choosing = asyncio.Lock()  # Only one connection at a time decides what is received.
 
+    def adopt(self, own_id: NodeId) -> None:
+        """This node has been given an id."""
+        self._own_id = own_id
+
     async def close(self) -> None:
         """End what is received; the next start clears it away. Sending is cancelled by whoever does it."""
         if self._reception is not None and self._reception.expiry is not None:
@@ -130,11 +134,11 @@ class SnapshotNetwork:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def check_again(self, check: Callable[[Introduction], str | None]) -> None:
+    def check_again(self, check: Callable[[Introduction], Objection | None]) -> None:
         """End connections with nodes that are not welcome any more."""
         for link in list(self._links):
-            if link.peer is not None and (text := check(link.peer)):
-                link.refuse(text)
+            if link.peer is not None and (objection := check(link.peer)):
+                link.refuse(objection)
 
     # --- sending
 

@@ -52,6 +52,10 @@ class Configuration(msgspec.Struct, array_like=True, frozen=True):
                 return member
         return None
 
+    def ids(self) -> frozenset[NodeId]:
+        """The ids of all members."""
+        return frozenset([member.id for member in self.members])
+
     @property
     def settled(self) -> bool:
         """Whether no change is under way: neither joint nor planned."""

@@ -56,7 +56,7 @@ class ChangeInProgress(ChangeRefused):
 
 
 class LeaderNotReady(ChangeRefused):
-    """The leader was elected a moment ago and does not know yet what is committed."""
+    """The leader was elected a moment ago and does not know yet what is committed, or is about to go."""
 
 
 class WrongMembers(ChangeRefused):
@@ -85,17 +85,27 @@ def change(state: RaftState, wanted: Iterable[Member]) -> Index | None:
     Raises:
         ChangeRefused: One of the classes above says why. Nothing was changed.
     """
-    members = tuple(sorted(wanted, key=lambda member: member.id))
+    members = check(state, wanted)
     current = _configuration(state)
     if current.settled and members == current.members:
         return None
+    return _append(state, _first_step(state, current, members))
+
+
+def check(state: RaftState, wanted: Iterable[Member]) -> tuple[Member, ...]:
+    """Raise what `change` would, and change nothing. Returns the members, sorted."""
+    members = tuple(sorted(wanted, key=lambda member: member.id))
+    current = _configuration(state)
+    if current.settled and members == current.members:
+        return members
     if state.log.term(state.commit_index) != state.term:
         raise LeaderNotReady("the leader was elected a moment ago; try again")
     if state.transfer is not None:
-        raise ChangeInProgress("leadership is being handed over; try again")
+        raise LeaderNotReady("leadership is being handed over; try again")
     _check_members(current, members)
     _check_one_at_a_time(state, current, members)
-    return _append(state, _first_step(state, current, members))
+    _first_step(state, current, members)
+    return members
 
 
 def advance(state: RaftState) -> None:
@@ -254,13 +264,13 @@ def _check_members(current: Configuration, members: tuple[Member, ...]) -> None:
         known = current.member(member.id)
         if known is not None and known.incarnation != member.incarnation:
             raise IdUsed(
-                f"node id {member.id} is in use by another data directory; "
+                f"node id has already been used in this cluster: {member.id} is another node's; "
                 "give the new node an id that was never used, or 0 to have one chosen"
             )
         if member.id in current.removed_ids:
             raise IdUsed(
-                f"node id {member.id} was removed from this cluster; an id is never used again. "
-                "Give the node another one, or 0 to have one chosen"
+                f"node id has already been used in this cluster: {member.id} was a node that was removed; "
+                "give the new node an id that was never used, or 0 to have one chosen"
             )
 
 

@@ -200,9 +200,20 @@ class RaftNode(RaftState):
             raise NotLeader
         return membership.change(self, wanted)
 
+    def check_change(self, wanted: Iterable[Member]) -> None:
+        """Raise what `change_membership` would, and change nothing."""
+        if self.role is not Role.LEADER:
+            raise NotLeader
+        membership.check(self, wanted)
+
     def has_caught_up(self, member: NodeId) -> bool:
         """On the leader: whether that member keeps up with the log, so that it may be given a vote."""
         return membership.has_caught_up(self, member)
+
+    def adopt(self, node_id: NodeId) -> None:
+        """This node is given its id, before it has taken part in anything."""
+        assert not self.last_index and not self.term, "who has taken part has an id"
+        self.node_id = node_id
 
     def retire(self) -> None:
         """The other members say that this node was removed. It stands for election no more.

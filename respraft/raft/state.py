@@ -70,7 +70,7 @@ class RaftState:
         clock: LogClock,
         rng: random.Random,
     ) -> None:
-        assert node_id != NOBODY, "0 is nobody's id"
+        assert node_id != NOBODY or not (log.last_index or hard_state.term), "who takes part has an id"
         assert hard_state.term >= log.last_term, "the log holds entries of a term this node never reached"
         self.node_id = node_id
         self.config = config

@@ -15,7 +15,8 @@ own nodes answer them, nor their time-outs.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from respraft.raft.message import KIND_NORMAL, Entry, Index, NodeId
+from respraft.raft.configuration import Configuration
+from respraft.raft.message import KIND_CONFIGURATION, KIND_NORMAL, Entry, Index, NodeId
 from respraft.replica.batch import KIND_BATCH, KIND_OPEN, parse_header
 from respraft.replica.session import SessionTable
 
@@ -31,6 +32,8 @@ class Admission:
         """Run the rules of the state over the log's unapplied `tail`."""
         self._table = applied.copy()
         for entry in tail:
+            if entry.kind == KIND_CONFIGURATION:
+                self._table.retain(Configuration.decode(entry.payload).ids())
             if entry.kind != KIND_NORMAL or not entry.payload:
                 continue
             kind, first, second = parse_header(entry.payload)

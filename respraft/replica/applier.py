@@ -8,6 +8,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
+from respraft.raft.configuration import Configuration
 from respraft.raft.message import KIND_CONFIGURATION, Entry, Index, NodeId, Term
 from respraft.replica.batch import KIND_BATCH, KIND_OPEN, Answer, parse_commands, parse_header
 from respraft.replica.machine import Machine
@@ -42,12 +43,18 @@ class Applier:
         self._origin = origin
         self._counters = counters
 
+    def adopt(self, node_id: NodeId) -> None:
+        """This node has been given an id."""
+        self._node_id = node_id
+
     def load(self) -> None:
         """Go on where the machine's state ends: at the start, and when it was replaced by another one."""
         machine = self.machine
         self.index, self.term, self.log_time_ms = load_applied(machine)
         sessions = machine.meta(META_SESSIONS)
         self.sessions = SessionTable.decode(sessions) if sessions else SessionTable()
+        configuration = machine.meta(META_CONFIGURATION)
+        self.configuration = Configuration.decode(configuration) if configuration else None
 
     def apply(self, entries: Sequence[Entry], now_ms: float, samples: Samples) -> list[Answer]:
         """Apply a run of entries and write it. An answer for which the write failed never leaves.
@@ -63,6 +70,8 @@ class Applier:
         for entry in entries:
             if entry.kind == KIND_CONFIGURATION:
                 meta[META_CONFIGURATION] = entry.payload
+                self.configuration = Configuration.decode(entry.payload)
+                self.sessions.retain(self.configuration.ids())
             elif entry.payload:
                 answers += self._apply_payload(entry, now_ms, samples)
             self.machine.expire(entry.index, entry.time_ms)
@@ -77,6 +86,8 @@ class Applier:
         kind, first, second = parse_header(entry.payload)
         if kind == KIND_BATCH:
             return self._apply_batch(entry, first, second, now_ms, samples)
+        if kind == KIND_OPEN and (self.configuration is None or self.configuration.member(first) is None):
+            return []  # Asked for before the node was removed, and too late.
         opened = kind == KIND_OPEN and self.sessions.open(first, second, entry.index)
         if opened and first == self._node_id:
             self._origin.opened(entry.index, second)

@@ -12,10 +12,13 @@ configuration names is refused by everybody who knows the configuration (`check_
 votes nor counts.
 """
 
+from collections.abc import Container, Mapping
+from typing import Final
+
 import msgspec
 
 from respraft.config import MemberConfig
-from respraft.raft.configuration import Configuration, Member
+from respraft.raft.configuration import Configuration, ConfigurationHistory, Member
 from respraft.raft.message import NodeId
 
 
@@ -25,6 +28,14 @@ class PeerIdentity(msgspec.Struct, frozen=True):
     node_id: NodeId
     incarnation: int
     empty: bool  # Its log holds nothing yet.
+    origin: int = 0  # Of the cluster that it knows; 0: none.
+
+
+class Objection(msgspec.Struct, frozen=True):
+    """Why a peer must be refused."""
+
+    text: str  # For its operator.
+    removed: bool = False  # It was a member, and the cluster has agreed that it is none any more.
 
 
 class Formation:
@@ -68,38 +79,70 @@ class Formation:
                 )
                 for _, member in sorted(self._members.items())
             ),
-            old_voters=(),
+            origin=self._seen[self._node_id].incarnation,
         )
 
 
-def check_peer(configuration: Configuration | None, listed: set[NodeId], peer: PeerIdentity) -> str | None:
-    """Return why `peer` must be refused, as a text for its operator; None if it is welcome.
+def check_peer(
+    configurations: ConfigurationHistory,
+    listed: Container[NodeId],
+    invited: Mapping[NodeId, int],
+    peer: PeerIdentity,
+) -> Objection | None:
+    """Return why `peer` must be refused; None if it is welcome.
+
+    Welcome is every member of the newest committed configuration and of those behind it, which may be cut
+    off again; who is being added; and a node of this same cluster that is not known here, because this
+    node's log may be behind. Only what is committed removes anybody.
 
     Args:
-        configuration: The newest one in this node's log; None before the cluster has formed.
-        listed: The member ids of this node's configuration file.
+        configurations: Of this node's log; none before the cluster has formed.
+        listed: Whom this node talks to before that.
+        invited: Incarnations of nodes that are being added, by id; 0 stands for any.
         peer: Who wants to talk, or who answered.
     """
-    if configuration is None:
-        if peer.node_id in listed:
+    node_id = peer.node_id
+    known = configurations.known()
+    if not known:
+        return None if node_id in listed else Objection(_NOT_LISTED.format(node_id))
+    committed = known[0]
+    if node_id in committed.removed_ids:
+        return Objection(_REMOVED.format(node_id), removed=True)
+    if peer.origin and committed.origin and peer.origin != committed.origin:
+        return Objection(_OTHER_CLUSTER.format(node_id))
+    members = [member for each in known if (member := each.member(node_id)) is not None]
+    if members:
+        incarnation = members[-1].incarnation
+        if incarnation == peer.incarnation:
             return None
-        return (
-            f"node id {peer.node_id} is not in cluster.members of the node that it talks to; "
-            "use the same member list in every node's configuration"
-        )
-    member = configuration.member(peer.node_id)
-    if member is None:
-        return (
-            f"node id {peer.node_id} is not a member of this cluster: "
-            "it was never added, and this version cannot add members to a cluster that has formed"
-        )
-    if member.incarnation != peer.incarnation:
-        return (
-            f"the data directory of node id {peer.node_id} is not the one that the cluster knows "
-            f"(incarnation {peer.incarnation:016x}, expected {member.incarnation:016x}): it was deleted or "
-            "replaced, and what it had promised is lost. Put the very same directory back if it still "
-            "exists. Otherwise leave this node stopped: the others go on without it as long as they are a "
-            "majority. It can come back only under an id that has not been used, and this version cannot "
-            "add members to a cluster that has formed"
-        )
-    return None
+        return Objection(_OTHER_DIRECTORY.format(node_id, peer.incarnation, incarnation))
+    if node_id in invited and invited[node_id] in (0, peer.incarnation):
+        return None
+    if peer.origin and committed.origin:
+        return None  # The same by now, and it knows more than this node.
+    return Objection(_STRANGER.format(node_id))
+
+
+_NOT_LISTED: Final = (
+    "node id {} is not in cluster.members of the node that it talks to; "
+    "use the same member list in every node's configuration"
+)
+_STRANGER: Final = (
+    "node id {} is not a member of this cluster: it was never added. Start it with an empty data directory "
+    "and without cluster.members, and have it join: RAFT.CLUSTER JOIN"
+)
+_REMOVED: Final = (
+    "node id {} was removed from this cluster, and an id is never used again. Stop this node; to have its "
+    "machine in the cluster again, delete its data directory and let it join under a new id"
+)
+_OTHER_CLUSTER: Final = (
+    "node id {} belongs to another cluster that has the same name (cluster.id). Check its addresses; if it "
+    "is to be a member of this one, it has to join with an empty data directory"
+)
+_OTHER_DIRECTORY: Final = (
+    "the data directory of node id {} is not the one that the cluster knows (incarnation {:016x}, expected "
+    "{:016x}): it was deleted or replaced, and what it had promised is lost. Put the very same directory "
+    "back if it still exists. Otherwise it can come back only under an id that has not been used: "
+    "delete the directory, leave cluster.members and node.id out of its configuration, have it join "
+    "(RAFT.CLUSTER JOIN), and remove the old id (RAFT.NODE REMOVE)"
+)

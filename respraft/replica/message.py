@@ -1,8 +1,9 @@
-"""What replicas say to each other besides Raft: batches on their way to the leader."""
+"""What replicas say to each other besides Raft: batches and membership changes on their way to the leader."""
 
 import msgspec
 
-from respraft.raft.message import NodeId, Term
+from respraft.raft.message import Index, NodeId, Term
+from respraft.replica.changes import Action
 
 
 class ForwardRequest(msgspec.Struct, tag=32, array_like=True, frozen=True):
@@ -29,3 +30,27 @@ class ForwardRefusal(msgspec.Struct, tag=33, array_like=True, frozen=True):
     session: int
     offered: int
     expected: int
+
+
+class AdminRequest(msgspec.Struct, tag=34, array_like=True, frozen=True):
+    """Any node to the leader: change the membership. Who doesn't lead is silent; it is sent again."""
+
+    sender: NodeId
+    term: Term
+    token: tuple[int, int]  # Start counter of the asking process, number of the request in it.
+    action: Action
+
+
+class AdminResponse(msgspec.Struct, tag=35, array_like=True, frozen=True):
+    """Leader to the asking node: accepted at `index`, or refused with nothing changed (`code` is set).
+
+    An accepted action is complete once a configuration that fulfils it is applied, at or behind `index`.
+    """
+
+    sender: NodeId
+    term: Term
+    token: tuple[int, int]
+    index: Index  # 0 when refused.
+    node_id: NodeId  # Of a member that is being added, else 0.
+    code: str  # Name of the refusal's class; "" when accepted.
+    text: str

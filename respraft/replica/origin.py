@@ -290,6 +290,17 @@ class Origin:
             self._deliver(self._session, [])
         return [*self._give_up_outstanding(now_ms), *self._give_up_waiting(now_ms)]
 
+    def adopt(self, node_id: NodeId) -> None:
+        """This node has been given an id."""
+        assert not self._session, "who has a session has an id"
+        self._node_id = node_id
+
+    def refuse_outstanding(self, reason: Refusal) -> list[Answer]:
+        """Answer what was handed over and not applied. The batches stay, empty, under their sequences."""
+        return [
+            answer for batch in self._outstanding if batch.groups for answer in self._refuse(batch, reason)
+        ]
+
     def refuse_waiting(self, reason: Refusal) -> list[Answer]:
         """Answer everything that was never handed over; none of it was executed."""
         answers: list[Answer] = []

@@ -21,6 +21,8 @@ What this module promises:
 import logging
 from typing import Final, cast
 
+import msgspec
+
 from respraft.config import Config
 from respraft.raft.message import (
     NOBODY,
@@ -39,10 +41,11 @@ from respraft.replica.admission import BACKLOG_BYTES_MAX, Admission
 from respraft.replica.applier import Applier
 from respraft.replica.barrier import ReadBarrier, ReadGroup
 from respraft.replica.batch import TIME_PAYLOAD, Answer, Client, Refusal, UnknownPayload
-from respraft.replica.formation import Formation, PeerIdentity, check_peer
+from respraft.replica.formation import Objection, PeerIdentity
 from respraft.replica.handover import Handover
 from respraft.replica.machine import Command, Machine
-from respraft.replica.message import ForwardRefusal, ForwardRequest
+from respraft.replica.membership import Membership
+from respraft.replica.message import AdminRequest, AdminResponse, ForwardRefusal, ForwardRequest
 from respraft.replica.origin import Origin
 from respraft.replica.reading import Reading
 from respraft.replica.snapshots import Snapshots
@@ -93,7 +96,12 @@ class Replica:
         self._durable_messages: list[tuple[NodeId, Message]] = []  # Of the write in flight.
         self._admission: tuple[Term, Admission] | None = None
         self._time_entry_ms = 0.0
-        self._refused: str | None = None
+        self.membership = Membership(
+            identity=identity,
+            config=config,
+            core=core,
+            send=lambda to, message: self._messages.append((to, message)),
+        )
         self._origin = Origin(
             identity.node_id,
             identity.nonce,
@@ -114,11 +122,6 @@ class Replica:
             machine=machine, applier=self._applier, at_entry=self._read_at_entry, counters=self.counters
         )
         self._barrier = ReadBarrier(client=config.client, raft=config.raft)
-        self._formation = (
-            Formation(identity.node_id, identity.incarnation, config.cluster.members)
-            if core.configuration is None
-            else None
-        )
 
     # -- Inputs --------------------------------------------------------------------------------------
 
@@ -140,6 +143,7 @@ class Replica:
         self._append_time()
         self._answers += self._origin.tick(core.leader, core.term, self._now_ms)
         self._answers += self._barrier.tick(self._now_ms)
+        self.membership.tick(self._now_ms)
 
     def submit(
         self,
@@ -167,15 +171,16 @@ class Replica:
 
     def receive(self, sender: NodeId, incarnation: int, message: ReplicaMessage) -> None:
         """Take a message that came over a link whose handshake named `sender` and `incarnation`."""
-        configuration = self._core.configuration
-        if configuration is not None:
-            member = configuration.member(sender)
-            if member is None or member.incarnation != incarnation:
-                return  # A node that lost its promises, or is no member: `check_peer` told it so.
+        if not self.membership.is_welcome(sender, incarnation):
+            return  # A node that lost its promises, or was removed: `check_peer` told it so.
         if isinstance(message, ForwardRequest):
             self._on_forward(message)
         elif isinstance(message, ForwardRefusal):
             self._on_forward_refusal(message)
+        elif isinstance(message, AdminRequest):
+            self.membership.on_request(message, self._now_ms)
+        elif isinstance(message, AdminResponse):
+            self.membership.on_response(message)
         else:
             self._core.step(message)
             if isinstance(message, ReadIndexResponse):
@@ -201,14 +206,12 @@ class Replica:
 
     def link_up(self, peer: PeerIdentity) -> None:
         """This node's link to `peer` has come up."""
-        if self._formation is not None:
-            self._formation.link_up(peer)
+        self.membership.link_up(peer)
         self._origin.link_restored(peer.node_id)
 
     def link_down(self, peer: NodeId) -> None:
         """This node's link to `peer` has ended: what was sent last may be lost."""
-        if self._formation is not None:
-            self._formation.link_down(peer)
+        self.membership.link_down(peer)
         self._core.peer_unreachable(peer)
 
     def peer_gone(self, peer: NodeId) -> None:
@@ -226,18 +229,22 @@ class Replica:
         """
         self._handover.begin(self._core, to, client, self._now_ms)
 
-    def refused(self, text: str) -> None:
-        """A peer that knows the cluster refused this node's life. Only a node without a past is affected."""
-        if self._core.configuration is None and self._refused != text:
-            self._refused = text
-            self._answers += self._origin.refuse_waiting(Refusal.NO_CLUSTER)
-            self._answers += self._barrier.refuse_all(Refusal.NO_CLUSTER)
+    def refused(self, peer: NodeId, text: str, *, removed: bool) -> None:
+        """A peer refuses this node; see `Membership.link_refused`."""
+        if self.membership.link_refused(peer, text, removed=removed):
+            self._serve_nobody(Refusal.OUTCOME_UNKNOWN)
 
-    def check_peer(self, peer: PeerIdentity) -> str | None:
+    def check_peer(self, peer: PeerIdentity) -> Objection | None:
         """Return why a link with `peer` must not be, as a text for its operator; None if it is welcome."""
-        return check_peer(
-            self._core.configuration, {member.id for member in self._config.cluster.members}, peer
-        )
+        return self.membership.check_peer(peer)
+
+    def adopt(self, node_id: NodeId) -> None:
+        """This node is given its id in a cluster, before it has taken part in anything."""
+        self.identity = msgspec.structs.replace(self.identity, node_id=node_id)
+        self._core.adopt(node_id)
+        self._origin.adopt(node_id)
+        self._applier.adopt(node_id)
+        self.membership.adopt(node_id)
 
     # -- Output --------------------------------------------------------------------------------------
 
@@ -245,13 +252,13 @@ class Replica:
         """End the turn: move everything as far as it goes and say what the driver must do."""
         core = self._core
         self._again = False
-        if self._formation is not None:
-            self._form()
+        self.membership.form()
         self._refresh_admission()
         self._watch_handover()
         if core.transfer is None:
             self._origin.flush(core.leader, core.term, self._now_ms)
         self._ask_barrier()
+        self.membership.flush(self._now_ms)
         ready = core.take_ready(write_allowed=not self._write_in_flight)
         for number, index in ready.reads:
             self._confirm(cast(int, number), index)
@@ -259,7 +266,10 @@ class Replica:
             self._confirm(cast(int, number), 0)
         if ready.committed:
             self._apply(ready.committed)
+        if self.membership.applied(self._applier.index, self._applier.configuration):
+            self._serve_nobody(Refusal.NO_CLUSTER)  # What would have been applied, has been.
         self._answer_reads()
+        self._answers += self.membership.take_answers()
         self._again = self._again or ready.more
         if ready.write is not None:
             self._write_in_flight = ready.write.number
@@ -276,6 +286,7 @@ class Replica:
             holding,
             self.snapshots.flush_due(),
             ready.snapshots,
+            self.membership.changed_targets(),
         )
         self._messages = []
         self._answers = []
@@ -318,7 +329,10 @@ class Replica:
             handovers_done=self._handover.done_total,
             skew_ms=self._core.clock.skew_ms,
             loading=self._loading,
-            refused=self._refused,
+            refused=self.membership.refused,
+            removed=self.membership.removed,
+            applied_configuration=self._applier.configuration,
+            invited=self.membership.invited,
         )
 
     # -- Steps of a turn -----------------------------------------------------------------------------
@@ -327,21 +341,15 @@ class Replica:
         """Why no command can be taken at all, if so."""
         if self._loading:
             return Refusal.LOADING
-        if self._core.configuration is None and (self._refused or not self._config.cluster.members):
+        if self.membership.closed:
             return Refusal.NO_CLUSTER
         return None
 
-    def _form(self) -> None:
-        if self._core.configuration is not None:
-            self._formation = None  # Another node's first configuration has arrived.
-            self._refused = None
-            return
-        assert self._formation is not None, "called only while the cluster has not formed here"
-        configuration = self._formation.configuration()
-        if configuration is not None:
-            _log.info("all %d members are here and empty: forming the cluster", len(configuration.members))
-            self._core.bootstrap(configuration)
-            self._core.campaign()
+    def _serve_nobody(self, outstanding: Refusal) -> None:
+        """This node has no place in the cluster: tell everybody who waits."""
+        self._answers += self._origin.refuse_waiting(Refusal.NO_CLUSTER)
+        self._answers += self._origin.refuse_outstanding(outstanding)
+        self._answers += self._barrier.refuse_all(Refusal.NO_CLUSTER)
 
     def _refresh_admission(self) -> None:
         """Keep a table of the sessions for the term that this node leads, and none otherwise."""

@@ -6,11 +6,13 @@ so no two sessions ever share one. The rules, decided on every node alike from t
 * OPEN(node, nonce): with the node's current nonce it is a repeat and is skipped; any other nonce replaces
   the session, and what was numbered under the old one can never apply again.
 * A batch applies only if its session is current and its sequence is the last one + 1.
+* Only members have sessions: a configuration ends those of the nodes that it is without.
 
 The table is part of the replicated state, and is written with the applied index. A leader keeps a second
 one that runs ahead of it, up to the end of its log (`admission.py`).
 """
 
+from collections.abc import Container
 from typing import Self
 
 import msgspec
@@ -66,6 +68,13 @@ class SessionTable:
         self._by_node[node_id] = session
         self._by_number[index] = session
         return True
+
+    def retain(self, members: Container[NodeId]) -> None:
+        """A configuration was applied: who is no member any more has no session any more."""
+        for node_id, session in list(self._by_node.items()):
+            if node_id not in members:
+                del self._by_node[node_id]
+                del self._by_number[session.number]
 
     def advance(self, number: Index, sequence: int) -> bool:
         """Take a batch; return False, and change nothing, unless it is the next of a current session."""

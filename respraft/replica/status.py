@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 import msgspec
 
+from respraft.raft.configuration import Configuration
 from respraft.raft.message import Index, Message, NodeId, Term
 from respraft.raft.ready import LogWrite, RaftStatus
 from respraft.replica.batch import Answer
-from respraft.replica.message import ForwardRefusal, ForwardRequest
+from respraft.replica.message import AdminRequest, AdminResponse, ForwardRefusal, ForwardRequest
 
-ReplicaMessage = Message | ForwardRequest | ForwardRefusal
+ReplicaMessage = Message | ForwardRequest | ForwardRefusal | AdminRequest | AdminResponse
 Outgoing = tuple[NodeId, ReplicaMessage]
 
 
@@ -33,6 +34,7 @@ class Output(msgspec.Struct):
     holding: bool  # Commands wait for others (`gathering.py`): take another turn within HOLD_MS.
     flush: Callable[[], None] | None = None  # Call on another thread, then `Replica.flushed`. None under way.
     snapshots: list[NodeId] = []  # Start a transfer to each; `Replica.snapshot_ended` whatever comes of it.
+    peers: dict[NodeId, str] | None = None  # Dial exactly these nodes from now on; None: as before.
 
 
 class ReplicaCounters(msgspec.Struct):
@@ -81,3 +83,6 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     skew_ms: float  # Largest distance of a known clock from the median.
     loading: bool
     refused: str | None  # Why the cluster does not know this node, if it said so.
+    removed: bool  # For good: it was a member.
+    applied_configuration: Configuration | None
+    invited: tuple[NodeId, ...]  # Being reached by this leader, to be added.

@@ -11,11 +11,12 @@ its side and a redial is refused (`peer_gone`). When the power fails nobody says
 their owners lose patience. A middlebox can make the first of a node that lives.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
 from respraft.raft.message import NOBODY, NodeId
-from respraft.replica.formation import PeerIdentity
+from respraft.replica.formation import Objection, PeerIdentity
 from respraft.replica.status import ReplicaMessage
 from tests.simulation.node import Node, Surroundings
 from tests.simulation.trace import describe
@@ -50,6 +51,7 @@ class Network:
         self._nodes = nodes
         self._fences: list[tuple[NodeId, NodeId]] = []  # Two nodes that a middlebox parts; NOBODY: from all.
         self.links = {(a, b): Link(a, b) for a in nodes for b in nodes if a != b}
+        self._targets: dict[NodeId, frozenset[NodeId]] = dict.fromkeys(nodes, frozenset())
 
     # -- Messages ------------------------------------------------------------------------------------
 
@@ -88,13 +90,32 @@ class Network:
     # -- Links ---------------------------------------------------------------------------------------
 
     def booted(self, node: Node) -> None:
-        """A life begins: it dials everybody, and nobody has dialled it."""
+        """A life begins: nobody has dialled it, and it says by itself whom it dials."""
+        self._targets[node.id] = frozenset()
         for link in self.links.values():
             if link.sender == node.id:
                 link.ended_by_peer = False
-                self._dial_later(link, 1000)
             elif link.receiver == node.id:
                 link.accepted = link.accepted_ended_by_peer = False
+
+    def set_peers(self, node: Node, peers: Collection[NodeId]) -> None:
+        """A node keeps links to exactly these from now on, and asks again whom it welcomes."""
+        known, targets = self._targets[node.id], frozenset(peers)
+        self._targets[node.id] = targets
+        for link in self.links.values():
+            if link.sender == node.id and link.receiver in targets - known:
+                self._dial_later(link, 1000)
+            elif link.sender == node.id and link.receiver not in targets and link.up:
+                self.end(link)
+            elif link.up and node.id in (link.sender, link.receiver):
+                self._check_again(node, link)
+
+    def _check_again(self, node: Node, link: Link) -> None:
+        other = self._nodes[link.receiver if link.sender == node.id else link.sender]
+        objection = node.replica.check_peer(other.identity()) if other.up else None
+        if objection is not None:
+            self.end(link)
+            other.give(lambda: self._tell_refused(other, node.id, objection))
 
     def died(self, node: Node) -> None:
         """A life is over; the others will notice: at once if only the process is gone."""
@@ -187,7 +208,7 @@ class Network:
 
     def _dial(self, link: Link, life: int) -> None:
         sender, receiver = self._nodes[link.sender], self._nodes[link.receiver]
-        if not sender.up or sender.lives != life or link.up:
+        if not sender.up or sender.lives != life or link.up or link.receiver not in self._targets[sender.id]:
             return
         back = self.links[link.receiver, link.sender]
         reachable = not (link.cuts or back.cuts or sender.paused)
@@ -210,9 +231,9 @@ class Network:
         by_receiver = receiver.replica.check_peer(sender.identity())
         by_sender = sender.replica.check_peer(receiver.identity())
         if by_receiver is not None:
-            sender.give(lambda: self._tell_refused(sender, by_receiver))
+            sender.give(lambda: self._tell_refused(sender, receiver.id, by_receiver))
         if by_sender is not None:
-            receiver.give(lambda: self._tell_refused(receiver, by_sender))
+            receiver.give(lambda: self._tell_refused(receiver, sender.id, by_sender))
         return by_receiver is not None or by_sender is not None
 
     def _establish(self, link: Link, lives: tuple[int, int], met: PeerIdentity) -> None:
@@ -245,6 +266,6 @@ class Network:
         node.replica.peer_gone(peer)
 
     @staticmethod
-    def _tell_refused(node: Node, text: str) -> None:
+    def _tell_refused(node: Node, peer: NodeId, objection: Objection) -> None:
         node.wake()
-        node.replica.refused(text)
+        node.replica.refused(peer, objection.text, removed=objection.removed)

@@ -48,6 +48,9 @@ class Surroundings(Protocol):
     def send(self, node: "Node", to: NodeId, message: ReplicaMessage) -> None:
         """Put a message on its way."""
 
+    def set_peers(self, node: "Node", peers: Mapping[NodeId, str]) -> None:
+        """A node says whom it dials."""
+
     def answered(self, node: "Node", answer: Answer) -> None:
         """A client of the node gets its answer."""
 
@@ -163,7 +166,9 @@ class Node:
 
     def identity(self) -> PeerIdentity:
         """Return what a handshake says about this life, as of now."""
-        return PeerIdentity(self.id, self.incarnation, self.core.last_index == 0)
+        return PeerIdentity(
+            self.id, self.incarnation, self.core.last_index == 0, self.replica.membership.origin
+        )
 
     # -- Life and death ------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ them when it goes on: first the timers that are due, then what has piled up at i
 pass, as an event loop does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from respraft.node.driver import Clocks, EventLoop, Links, LogWriter
@@ -137,6 +137,9 @@ class SimulatedLinks(Links):
 
     def send(self, to: NodeId, message: ReplicaMessage) -> None:
         self._queue.append((to, message))
+
+    def set_peers(self, peers: Mapping[NodeId, str]) -> None:
+        self._node.world.set_peers(self._node, peers)
 
     def flush(self) -> None:
         queue, self._queue = self._queue, []

@@ -277,6 +277,10 @@ class Simulation:
         link, peer = self.network.links[node.id, to], self.nodes[to]
         return peer if link.up and not link.broken and not link.cuts and peer.up else None
 
+    def set_peers(self, node: Node, peers: Mapping[NodeId, str]) -> None:
+        """A node says whom it dials."""
+        self.network.set_peers(node, peers)
+
     def answered(self, node: Node, answer: Answer) -> None:
         """A client gets its answer."""
         answer.client.answered(answer)

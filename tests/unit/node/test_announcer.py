@@ -79,7 +79,7 @@ def test_a_refused_node_and_one_without_members_say_so(said: Callable[[], list[s
     cluster = Cluster(form=False)
     watched = Watched(cluster, 2)
     watched.now = 5.0
-    cluster.nodes[2].replica.refused("its directory was replaced")
+    cluster.nodes[2].replica.refused(1, "its directory was replaced", removed=False)
     watched.announcer.look(status_of(cluster, 2), [1, 3])
     assert said() == ["the cluster refuses this node: its directory was replaced"]
     config = cluster.config(1)

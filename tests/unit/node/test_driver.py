@@ -1,6 +1,6 @@
 """The driver's order of things, step by step, on a loop, a disk and links that do nothing by themselves."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn
 
 import pytest
@@ -67,6 +67,9 @@ class Machine(EventLoop, LogWriter, Links, Clocks):
 
     def flush(self) -> None:
         return
+
+    def set_peers(self, peers: Mapping[NodeId, str]) -> None:
+        self.events.append(f"peers {sorted(peers)}")
 
     def monotonic_s(self) -> float:
         return self.now_ms / 1000

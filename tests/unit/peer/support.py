@@ -11,7 +11,7 @@ import uvloop
 
 from respraft.config import PeerConfig
 from respraft.peer.codec import Buffer, Codec
-from respraft.peer.interface import Identity, Introduction
+from respraft.peer.interface import Identity, Introduction, Objection
 from respraft.peer.network import PeerNetwork
 from respraft.peer.snapshot_network import SnapshotOwner
 from respraft.raft.message import HeartbeatRequest, Message, NodeId
@@ -60,9 +60,13 @@ class Owner:
     checked: list[Introduction] = field(default_factory=list)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def check(self, peer: Introduction) -> str | None:
+    def check(self, peer: Introduction) -> Objection | None:
         self.checked.append(peer)
-        return self.refusals.get(peer.node_id)
+        text = self.refusals.get(peer.node_id)
+        return None if text is None else Objection(text, removed="removed" in text)
+
+    def origin(self) -> int:
+        return 0
 
     def log_is_empty(self) -> bool:
         return self.empty
@@ -77,8 +81,8 @@ class Owner:
     def on_link_down(self, peer: NodeId, *, by_peer: bool) -> None:
         self._note("down", peer, by_peer)
 
-    def on_refused(self, peer: NodeId, text: str) -> None:
-        self._note("refused", peer, text)
+    def on_refused(self, peer: NodeId, text: str, *, removed: bool) -> None:
+        self._note("refused", peer, text, removed)
 
     def on_dial_refused(self, peer: NodeId) -> None:
         self._note("dial refused", peer)

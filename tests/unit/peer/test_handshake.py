@@ -12,6 +12,7 @@ from respraft.peer.codec import HANDSHAKE, MESSAGE, PeerProtocolError, encode_fr
 from respraft.peer.handshake import (
     NOT_WELCOME,
     PROTOCOL_VERSION,
+    REMOVED,
     WRONG_CLUSTER,
     WRONG_NODE,
     WRONG_SECRET,
@@ -23,13 +24,13 @@ from respraft.peer.handshake import (
     decode_refused,
     encode_refused,
 )
-from respraft.peer.interface import Introduction
+from respraft.peer.interface import Introduction, Objection
 from tests.unit.peer.support import introduction
 
 SECRET = b"a long random secret"
 
 
-def welcome_all(_peer: Introduction) -> str | None:
+def welcome_all(_peer: Introduction) -> Objection | None:
     return None
 
 
@@ -37,7 +38,7 @@ def dialing(
     own: Introduction | None = None,
     *,
     to: int = 2,
-    check: Callable[[Introduction], str | None] = welcome_all,
+    check: Callable[[Introduction], Objection | None] = welcome_all,
     secret: bytes | None = None,
     nonce: bytes = b"d" * 32,
 ) -> Dialing:
@@ -47,7 +48,7 @@ def dialing(
 def accepting(
     own: Introduction | None = None,
     *,
-    check: Callable[[Introduction], str | None] = welcome_all,
+    check: Callable[[Introduction], Objection | None] = welcome_all,
     secret: bytes | None = None,
     nonce: bytes = b"a" * 32,
 ) -> Accepting:
@@ -90,7 +91,7 @@ def test_both_sides_learn_who_the_other_is(
 def test_the_gatekeepers_are_asked_once_each_with_what_the_peer_says() -> None:
     asked: list[Introduction] = []
 
-    def check(peer: Introduction) -> str | None:
+    def check(peer: Introduction) -> Objection | None:
         asked.append(peer)
         return None
 
@@ -108,7 +109,13 @@ def test_the_gatekeepers_are_asked_once_each_with_what_the_peer_says() -> None:
         (dialing(secret=b"guess"), accepting(secret=SECRET), WRONG_SECRET, "another cluster secret"),
         (dialing(), accepting(secret=SECRET), WRONG_SECRET, "no cluster secret"),
         (dialing(secret=SECRET), accepting(), WRONG_SECRET, "has none"),
-        (dialing(), accepting(check=lambda _: "its disk was lost"), NOT_WELCOME, "its disk was lost"),
+        (
+            dialing(),
+            accepting(check=lambda _: Objection("its disk was lost")),
+            NOT_WELCOME,
+            "its disk was lost",
+        ),
+        (dialing(), accepting(check=lambda _: Objection("gone", removed=True)), REMOVED, "gone"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -124,7 +131,7 @@ def test_the_acceptor_refuses_and_the_dialer_gets_to_know_why(
 
 
 def test_the_dialer_refuses_too_and_tells_the_acceptor() -> None:
-    dialer, acceptor = dialing(check=lambda _: "its disk was lost"), accepting()
+    dialer, acceptor = dialing(check=lambda _: Objection("its disk was lost")), accepting()
     said = [dialer.start()]
     for side in (acceptor, dialer, acceptor, dialer):
         said.append(side.feed(said[-1]))

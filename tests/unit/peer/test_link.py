@@ -10,7 +10,8 @@ import pytest
 
 from respraft.peer.codec import HANDSHAKE, MESSAGE, FrameReader, encode_frame
 from respraft.peer.fragments import Reassembly
-from respraft.peer.handshake import NOT_WELCOME, Accepting, Dialing, Handshake, encode_refused
+from respraft.peer.handshake import REMOVED, Accepting, Dialing, Handshake, encode_refused
+from respraft.peer.interface import Objection
 from respraft.peer.link import Link, ReceivingLink, SendingLink, Traffic
 from respraft.raft.message import NodeId
 from tests.unit.peer.support import (
@@ -225,7 +226,7 @@ async def test_a_sending_link_takes_nothing_but_a_refusal() -> None:
     assert "only carries messages away" in node.link.reason
 
     node = sending()
-    node.link.data_received(encode_refused(2, NOT_WELCOME, "you were removed"))
+    node.link.data_received(encode_refused(2, REMOVED, "you were removed"))
     node.transport.lose()
     assert node.owner.lost == [node.link]
     assert node.link.refusal is not None and node.link.refusal.by_peer
@@ -353,10 +354,10 @@ async def test_who_ended_the_link_is_known() -> None:
 @on_a_loop
 async def test_a_refusal_after_the_handshake_is_told_and_closes() -> None:
     node = receiving()
-    node.link.refuse("you were removed")
-    assert node.transport.writes == [encode_refused(2, NOT_WELCOME, "you were removed")]
+    node.link.refuse(Objection("you were removed", removed=True))
+    assert node.transport.writes == [encode_refused(2, REMOVED, "you were removed")]
     assert node.transport.closed == "close"
-    node.link.refuse("once is enough")
+    node.link.refuse(Objection("once is enough"))
     assert len(node.transport.writes) == 1
 
 

@@ -224,7 +224,7 @@ def test_a_refusal_is_told_to_the_refused_and_logged_on_both_sides(caplog: pytes
         one.set_peers(nodes.addresses())
         two.set_peers(nodes.addresses())
         # Once by the acceptor of our link, and once by the dialer of theirs, which checks our welcome.
-        await first.until(lambda: first.events.count(("refused", 2, second.refusals[1])) >= 4)
+        await first.until(lambda: first.events.count(("refused", 2, second.refusals[1], False)) >= 4)
         assert "up" not in {event[0] for event in first.events + second.events}
         assert not one.send(2, heartbeat(1)) and not two.send(1, heartbeat(2))
         assert one.status()[2].refusal == second.refusals[1]

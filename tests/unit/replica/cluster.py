@@ -31,6 +31,7 @@ from respraft.raft.node import RaftNode
 from respraft.raft.ready import LogWrite, Role
 from respraft.replica.applier import META_CONFIGURATION, load_applied
 from respraft.replica.batch import Answer, Refusal
+from respraft.replica.changes import Action
 from respraft.replica.formation import PeerIdentity
 from respraft.replica.gathering import HOLD_MS
 from respraft.replica.machine import Command
@@ -69,6 +70,8 @@ class Node:
     flush: Callable[[], None] | None = None
     wants: list[NodeId] = field(default_factory=list)  # Peers that it is to send a snapshot to.
     states: dict[int, MemoryStateStore] = field(default_factory=dict)
+    targets: dict[NodeId, str] | None = None
+    links: set[NodeId] = field(default_factory=set)  # Brought up by `Cluster.link`.
     answers: dict[object, list[Answer]] = field(default_factory=dict)
     log: MemoryLog = field(init=False)
     replica: Replica = field(init=False)
@@ -99,6 +102,7 @@ class Cluster:
         self.wire: deque[Sent] = deque()
         self.lost: list[Sent] = []
         self.lose: Callable[[Sent], bool] = lambda sent: False
+        self.newcomers: set[NodeId] = set()  # Started without a list of members.
         self._seed = seed
         self.members = tuple(
             MemberConfig(id=i, peer=f"127.0.0.1:{7100 + i}", client=f"127.0.0.1:{7000 + i}")
@@ -164,6 +168,44 @@ class Cluster:
         )
         self.observe(node)
 
+    def newcomer(self, node_id: NodeId) -> Node:
+        """Start a node that has an id and knows no cluster, linked with everybody who welcomes it."""
+        self.nodes[node_id] = node = self._new_node(node_id, 100 + node_id)
+        self.newcomers.add(node_id)
+        self.boot(node)
+        return node
+
+    def link(self) -> None:
+        """Bring up the links that both sides want, as the network would."""
+        for node in self.live():
+            for peer in self.live():
+                if peer is node or node.targets is None or peer.id not in node.targets:
+                    continue
+                ours = node.replica.check_peer(self.identity(peer))
+                theirs = peer.replica.check_peer(self.identity(node))
+                if ours is None and theirs is None and peer.id not in node.links:
+                    node.links.add(peer.id)
+                    node.replica.link_up(self.identity(peer))
+                elif theirs is not None:
+                    node.links.discard(peer.id)
+                    node.replica.refused(peer.id, theirs.text, removed=theirs.removed)
+        self.settle()
+
+    def identity(self, node: Node) -> PeerIdentity:
+        """What a node's handshake says."""
+        origin = node.replica.membership.origin
+        return PeerIdentity(node.id, node.incarnation, node.core.last_index == 0, origin)
+
+    def change(self, node_id: NodeId, action: Action, *, timeout_ms: float = 5000) -> object:
+        """Ask a node for a change; return the client who waits for its end."""
+        client = object()
+        refusal = self.nodes[node_id].replica.membership.ask(client, action, self.now_ms, timeout_ms)
+        if refusal is not None:
+            self.nodes[node_id].answers[client] = [Answer(client, 1, (), refusal)]
+        self.settle()
+        self.link()
+        return client
+
     def crash(self, node_id: NodeId) -> None:
         """End a node's life: what was not synced is gone, and so is what was on its way to it."""
         node = self.nodes[node_id]
@@ -226,6 +268,9 @@ class Cluster:
         node.holding = output.holding
         for to, message in output.messages:
             self._send(node, to, message)
+        if output.peers is not None:
+            node.targets = output.peers
+            node.links &= set(output.peers)
         if output.write is not None:
             node.write = output.write
         if output.flush is not None:
@@ -368,7 +413,7 @@ class Cluster:
             client=ClientConfig(listen=f"127.0.0.1:{7000 + node_id}"),
             peer=PeerConfig(listen=f"127.0.0.1:{7100 + node_id}"),
             http=HttpConfig(listen=f"127.0.0.1:{7200 + node_id}"),
-            cluster=ClusterConfig(id="test", members=self.members),
+            cluster=ClusterConfig(id="test", members=() if node_id in self.newcomers else self.members),
             raft=self.raft,
         )
 

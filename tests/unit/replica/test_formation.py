@@ -56,9 +56,10 @@ def test_a_single_node_forms_and_serves_alone() -> None:
 def test_a_node_that_lost_its_disk_is_refused_by_those_who_know_the_cluster() -> None:
     cluster = Cluster()
     wiped = PeerIdentity(2, 999, True)
-    text = cluster.nodes[1].replica.check_peer(wiped)
-    assert text is not None
-    assert "node id 2" in text and "under an id that has not been used" in text
+    objection = cluster.nodes[1].replica.check_peer(wiped)
+    assert objection is not None
+    assert "node id 2" in objection.text and "under an id that has not been used" in objection.text
+    assert not objection.removed
     assert cluster.nodes[1].replica.check_peer(PeerIdentity(2, 102, False)) is None
 
 
@@ -82,7 +83,7 @@ def test_a_refused_node_tells_its_clients_at_once_and_executes_nothing() -> None
     node = cluster.nodes[2]
     cluster.submit(2, "early", ["SET k v"])
     cluster.submit(2, "reader", ["GET k"])
-    node.replica.refused("the data directory of node id 2 is not the one that the cluster knows")
+    node.replica.refused(1, "the data directory of node id 2 is not the one it knows", removed=False)
     cluster.turn(node)
     assert node.replies("early") == node.replies("reader") == [Refusal.NO_CLUSTER]
     assert cluster.ask(2, "SET k v") == [Refusal.NO_CLUSTER]
