@@ -113,12 +113,8 @@ class UserMachine(Machine):
 
     def commit(self, meta: Mapping[bytes, bytes]) -> None:
         self._meta.update(meta)
-        if self._journal_bytes > self._journal_bytes_max:
-            try:
-                self._write_snapshot()
-            except SnapshotFailed as error:
-                _log.error("%s", error, exc_info=error.__cause__)
-                self._journal_bytes_max = 2 * self._journal_bytes
+        if self._journal_bytes > self._journal_bytes_max and not self._try_snapshot():
+            self._journal_bytes_max = 2 * self._journal_bytes
 
     def meta(self, key: bytes) -> bytes | None:
         value = self._meta.get(key)
@@ -143,17 +139,15 @@ class UserMachine(Machine):
         self._store.flush()
 
     def begin_flush(self) -> Callable[[], None] | None:
-        try:
-            if self._meta:
-                self._write_snapshot()
-        except SnapshotFailed as error:
-            _log.error("%s", error, exc_info=error.__cause__)
+        """Write a snapshot; what is returned makes it survive a crash. None: it could not be made."""
+        if self._meta and not self._try_snapshot():
             return None
         return self._store.flush
 
     def restore(self, state: StateStore) -> None:
-        self._clear_journal()
+        """Go over to the state of another node, in a store of its own."""
         self._meta = {}
+        self._clear_journal()
         self._journal_bytes_max = self._journal_bytes_min
         self._open(state)
 
@@ -182,6 +176,14 @@ class UserMachine(Machine):
         self._base = None
         self._meta = {}
         self._clear_journal()
+
+    def _try_snapshot(self) -> bool:
+        try:
+            self._write_snapshot()
+        except SnapshotFailed as error:
+            _log.error("%s", error, exc_info=error.__cause__)
+            return False
+        return True
 
     def _clear_journal(self) -> None:
         self._journal = []

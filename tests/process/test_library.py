@@ -9,6 +9,7 @@ import pytest
 
 import respraft
 from examples.counter import Counter
+from respraft.library.user_machine import NotDeterministic
 from respraft.storage.interface import StorageFailed
 from tests.process.eventually import eventually
 from tests.process.ports import LOOPBACK, free_ports
@@ -247,6 +248,27 @@ def test_a_node_whose_disk_gives_out_stops_and_the_program_goes_on(nodes: Nodes)
     victim.stop()
     victim.start()
     assert victim.read(b"value") == others[0].read(b"value")
+
+
+def test_a_machine_that_is_not_deterministic_stops_its_node_and_says_so(tmp_path: Path) -> None:
+    class Moody(Counter):
+        moods = 0  # Of the class: no part of the state.
+
+        def apply(self, command: bytes, context: respraft.Context) -> int:
+            Moody.moods += 1
+            if command == b"once" and Moody.moods > 1:
+                raise ValueError("not again")
+            return 1 if command == b"once" else super().apply(command, context)
+
+    member = respraft.Member(1, f"{LOOPBACK}:{free_ports(1)[0]}")
+    configuration = respraft.Configuration(id=1, directory=tmp_path, members=[member], timeout_s=PATIENT_S)
+    with respraft.Node(Moody(), configuration) as node:
+        assert node.write(b"once") == 1
+        with pytest.raises(
+            respraft.NodeFailed, match=r"was applied before, and raises now: ValueError"
+        ) as failed:
+            node.write(b"five")
+        assert isinstance(failed.value.__cause__, NotDeterministic)
 
 
 def test_a_node_whose_directory_was_deleted_is_no_member(nodes: Nodes, tmp_path: Path) -> None:

@@ -190,6 +190,40 @@ def test_a_snapshot_that_cannot_be_made_stops_nothing() -> None:
     assert Replicated(node.store).read() == " ".join(map(str, range(20)))
 
 
+def test_a_flush_is_begun_at_once_and_may_be_ended_elsewhere_later() -> None:
+    node = Replicated()
+    node.apply(b"a")
+    flush = node.machine.begin_flush()
+    assert flush is not None
+    node.apply(b"b")
+    flush()
+    node.store.crash()
+    again = Replicated(node.store)
+    assert (again.index, again.read()) == (1, "a")
+
+
+def test_a_flush_that_cannot_be_begun_says_so() -> None:
+    node = Replicated()
+    node.apply(b"a")
+    node.user.breaks = True
+    assert node.machine.begin_flush() is None
+    assert node.apply(b"b") == [2]
+
+
+def test_another_nodes_state_takes_the_place_of_this_one() -> None:
+    other = Replicated()
+    other.apply(b"from", b"another")
+    other.machine.flush()
+    node = Replicated()
+    node.apply(b"a")
+    node.machine.restore(other.store)
+    assert node.read() == "from another"
+    assert node.machine.meta(b"index") == b"1"
+    assert node.apply(b"bad", b"b") == [ReplyError("ERR", "OSError: disk on fire"), 3]
+    node.machine.flush()
+    assert Replicated(other.store).read() == "from another b"
+
+
 def test_pieces_must_be_bytes() -> None:
     class Wrong(Machine):
         def snapshot(self) -> Iterator[bytes]:
