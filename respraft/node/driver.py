@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NoReturn, Protocol
 
 from respraft.config import TICK_MS
-from respraft.raft.message import HeartbeatRequest, HeartbeatResponse, InstallSnapshot, NodeId
+from respraft.raft.message import HeartbeatRequest, HeartbeatResponse, Index, InstallSnapshot, NodeId
 from respraft.raft.ready import LogWrite
 from respraft.replica.batch import Answer
 from respraft.replica.gathering import HOLD_MS
@@ -238,9 +238,9 @@ class Driver:
         self.wake()
         self._replica.snapshots.flushed()
 
-    def snapshot_begun(self, peer: NodeId) -> None:
-        """A picture of the state is about to be taken for `peer`."""
-        self._replica.snapshots.begun(peer)
+    def snapshot_begun(self, peer: NodeId, index: Index) -> None:
+        """A picture of the state that holds everything up to `index` goes to `peer`."""
+        self._replica.snapshots.begun(peer, index)
 
     def snapshot_ended(self, peer: NodeId) -> None:
         """Nothing is being sent to `peer` any more."""

@@ -6,7 +6,8 @@
     installed                                                thread: close the state before, remove it
 
 One thread does all of it, one thing at a time: so a state is never closed under a flush or a checkpoint, and
-the event loop waits for no disk.
+the event loop waits for no disk. A picture serves all peers that need one while it is sent, and goes with the
+last of them.
 
 A transfer that fails costs its peer time and nobody anything else: it is logged, and tried again when the
 peer has shown that it still needs one. A flush that fails ends the process, like a log write.
@@ -19,6 +20,7 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +31,7 @@ from respraft.node.driver import Driver, States
 from respraft.peer.network import PeerNetwork
 from respraft.peer.snapshot_network import SnapshotFailed, SnapshotOwner, SnapshotTarget
 from respraft.peer.snapshot_transfer import Offer
-from respraft.raft.message import InstallSnapshot, NodeId, SnapshotPoint, Term
+from respraft.raft.message import Index, InstallSnapshot, NodeId, SnapshotPoint, Term
 from respraft.raft.ready import Role
 from respraft.replica.applier import META_APPLIED, META_CONFIGURATION, decode_applied
 from respraft.replica.machine import META_PREFIX, Machine
@@ -60,6 +62,15 @@ class StateCounters(msgspec.Struct):
     received_bytes: int = 0
     failed: int = 0  # Transfers from this node that did not get there, and states that could not be opened.
     flush_s: list[float] = []
+
+
+@dataclass(slots=True)
+class _Picture:
+    """A picture of the state, for as long as it is sent to somebody."""
+
+    index: Index  # Everything up to here is in it: the log behind is kept for those who get it.
+    taken: "asyncio.Task[tuple[Offer, StateFiles]]"
+    users: int = 0
 
 
 class StateThread(States, SnapshotOwner):
@@ -105,6 +116,7 @@ class StateThread(States, SnapshotOwner):
         self._number = number
         self._waiting: dict[int, StateStore] = {}  # Opened, not installed yet, by number.
         self._sending: dict[NodeId, asyncio.Task[None]] = {}
+        self._shared: _Picture | None = None  # Is being sent, to whoever needs one.
         self._arrivals: set[asyncio.Task[None]] = set()
         self._stopped = False
 
@@ -172,22 +184,14 @@ class StateThread(States, SnapshotOwner):
 
     async def _bring(self, peer: NodeId) -> None:
         """Send a picture of the state to a peer, and see it installed."""
-        driver, network, path = self._driver, self.network, None
+        driver, network = self._driver, self.network
         assert driver is not None and network is not None, "the driver has been started"
         begin_s = time.monotonic()
-        driver.snapshot_begun(peer)
-        index = self._replica.status().applied_index  # The picture will hold that, and perhaps more.
+        picture = self._picture_to_send()
+        picture.users += 1
+        driver.snapshot_begun(peer, picture.index)
         try:
-            flush = self._machine.begin_flush()
-            if flush is None:
-                raise SnapshotFailed("the machine cannot be flushed now")
-            path = await self._on_thread(self._picture, flush, self._store)
-            files = StateFiles(path)
-            sizes = await self._on_thread(files.sizes)
-            # The term as of now: what the picture holds was committed by then, so every leader of this term
-            # or a newer one has it. One that was noted before the picture was taken might promise too much.
-            term = self._replica.status().raft.term
-            offer = Offer(self._node_id, secrets.randbits(63), term, index, sizes)
+            offer, files = await asyncio.shield(picture.taken)
             _log.info(
                 "node %d needs log entries that are gone: sending it the state, %d bytes", peer, offer.size
             )
@@ -201,11 +205,42 @@ class StateThread(States, SnapshotOwner):
             _log.error("the state could not be brought to node %d, and will be again: %s", peer, error)
             await asyncio.sleep(RETRY_S)
         finally:
-            if path is not None:
-                self._thread.submit(_remove, path)
+            self._release(picture)
         self._sending.pop(peer, None)  # It may be wanted again from here on.
         if not self._stopped:
             driver.snapshot_ended(peer)
+
+    def _picture_to_send(self) -> "_Picture":
+        """The one that is being sent already, if the log still goes back to it; else a new one."""
+        status, picture = self._replica.status(), self._shared
+        if picture is None or picture.index + 1 < status.raft.first_index:
+            index = status.applied_index
+            picture = self._shared = _Picture(index, self._loop.create_task(self._take_picture(index)))
+        return picture
+
+    async def _take_picture(self, index: Index) -> tuple[Offer, StateFiles]:
+        """A picture that holds everything up to `index`, and perhaps more, and what is said of it."""
+        flush = self._machine.begin_flush()
+        if flush is None:
+            raise SnapshotFailed("the machine cannot be flushed now")
+        files = StateFiles(await self._on_thread(self._picture, flush, self._store))
+        sizes = await self._on_thread(files.sizes)
+        # The term as of now: what the picture holds was committed by then, so every leader of this term
+        # or a newer one has it. One that was noted before the picture was taken might promise too much.
+        term = self._replica.status().raft.term
+        return Offer(self._node_id, secrets.randbits(63), term, index, sizes), files
+
+    def _release(self, picture: "_Picture") -> None:
+        """A transfer of it is over: the last one takes it away."""
+        picture.users -= 1
+        if picture.users:
+            return
+        if self._shared is picture:
+            self._shared = None
+        taken = picture.taken
+        if taken.done() and not taken.cancelled() and taken.exception() is None:
+            self._thread.submit(_remove, taken.result()[1].path)
+        taken.cancel()
 
     async def _until_installed(self, peer: NodeId) -> None:
         """Wait until the peer has gone over to the state; it says so to the core."""

@@ -80,12 +80,12 @@ class Snapshots:
 
     # Transfers to peers
 
-    def begun(self, peer: NodeId) -> None:
-        """A picture of the state, taken from now on, is to be sent to `peer`. For the driver.
+    def begun(self, peer: NodeId, index: Index) -> None:
+        """A picture of the state that holds everything up to `index` is sent to `peer`. For the driver.
 
-        The log behind it is kept, within a limit.
+        It may be one that others get already. The log behind it is kept, within a limit.
         """
-        self._compaction.transfer_begun(peer, self._applier.index)
+        self._compaction.transfer_begun(peer, index)
 
     def ended(self, peer: NodeId) -> None:
         """Nothing is sent to `peer` any more, or nothing could be. For the driver.

@@ -40,7 +40,7 @@ class SimulatedStates(States):
         if peer in self._sending:
             return
         self._sending.add(peer)
-        self._driver.snapshot_begun(peer)
+        self._driver.snapshot_begun(peer, self._node.replica.status().applied_index)
         flush, store = self._node.machine.begin_flush(), self._node.state
         self._later(self._some_us(20_000), lambda: self._take_picture(peer, store, flush))
 

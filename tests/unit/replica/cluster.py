@@ -313,7 +313,7 @@ class Cluster:
 
     def take_snapshot(self, node: Node, to: NodeId) -> bytes:
         """A picture of a node's state, taken as it begins to be sent to `to`."""
-        node.replica.snapshots.begun(to)
+        node.replica.snapshots.begun(to, node.replica.status().applied_index)
         node.machine.begin_flush()()
         path = Path(f"{to}/{len(node.state.checkpoints)}")
         node.state.checkpoint(path)
