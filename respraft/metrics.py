@@ -177,6 +177,51 @@ LOG_WRITTEN_BYTES: Final = Counter(
     "Entry payload written to the log. The disk sees more: framing, and the state that it becomes.",
     registry=REGISTRY,
 )
+LOG_ENTRIES: Final = Gauge(
+    "respraft_log_entries",
+    "Entries in the log. Goes up and down between cuts; one that only grows is not being cut: compare "
+    "respraft_state_durable_index with respraft_applied_index.",
+    registry=REGISTRY,
+)
+DURABLE_INDEX: Final = Gauge(
+    "respraft_state_durable_index",
+    "Log entry up to which the state was flushed. What lies behind it is replayed after a crash.",
+    registry=REGISTRY,
+)
+STATE_FLUSH_SECONDS: Final = Histogram(
+    "respraft_state_flush_seconds",
+    "Time for a flush of the state, on a thread; the log is cut behind it. Its count is the number of cuts.",
+    buckets=_LATENCY_BUCKETS,
+    registry=REGISTRY,
+)
+SNAPSHOTS: Final = Counter(
+    "respraft_snapshots_total",
+    "Whole states, by what became of them. 'sent': brought to a node that was too far behind. 'received': "
+    "arrived here. 'installed': took the place of this node's. 'failed': could not be brought or opened; "
+    "that is tried again, but a node that never gets there is none that counts.",
+    ["outcome"],  # sent | received | installed | failed
+    registry=REGISTRY,
+)
+SNAPSHOTS_SENT: Final = SNAPSHOTS.labels("sent")
+SNAPSHOTS_RECEIVED: Final = SNAPSHOTS.labels("received")
+SNAPSHOTS_INSTALLED: Final = SNAPSHOTS.labels("installed")
+SNAPSHOTS_FAILED: Final = SNAPSHOTS.labels("failed")
+SNAPSHOTS_UNDER_WAY: Final = Gauge(
+    "respraft_snapshots_under_way",
+    "Nodes that this one is bringing its state to. The log behind that state is kept meanwhile.",
+    registry=REGISTRY,
+)
+SNAPSHOT_SENT_BYTES: Final = Counter(
+    "respraft_snapshot_sent_bytes_total", "Bytes of states brought to other nodes.", registry=REGISTRY
+)
+SNAPSHOT_RECEIVED_BYTES: Final = Counter(
+    "respraft_snapshot_received_bytes_total", "Bytes of states that arrived here.", registry=REGISTRY
+)
+REPLIES_LOST: Final = Counter(
+    "respraft_snapshot_replies_lost_total",
+    "Groups of commands that were applied through a state of another node: their clients were told so.",
+    registry=REGISTRY,
+)
 STATE_KEYS: Final = Gauge(
     "respraft_state_keys",
     "Keys in all databases; some whose time is over but which were not yet removed are among them.",

@@ -5,7 +5,7 @@ Each is there under two names: `RAFT.STATUS`, as RedisRaft has it, and `RAFT STA
 
 from typing import Final
 
-from respraft.commands.spec import LOCAL, OPTIONAL, Argument, CommandSpec
+from respraft.commands.spec import LOCAL, OPTIONAL, Argument, CommandSpec, token
 
 _SINCE: Final = "0.1.0"
 _GROUP: Final = "raft"
@@ -15,6 +15,13 @@ _ADMIN: Final = ("admin", "noscript", "loading", "stale")
 _COMMANDS: Final = (
     ("HELP", "Show helpful text about the different subcommands", "O(1)"),
     ("LEADER", "Get the client address of the leader, or nil when none is known", "O(1)"),
+    (
+        "SNAPSHOT",
+        "Flush the state and cut the log off behind it, or list the states that this node keeps",
+        "O(N) where N is what was written since the last flush",
+        _ADMIN,
+        (Argument("action", "oneof", parts=(token("NOW"), token("LIST"))),),
+    ),
     (
         "STATUS",
         "Get the state of this node and of the cluster as it sees it",

@@ -221,6 +221,12 @@ class Node(Generic[M]):
             self.transfer_leadership(NOBODY, done)
             await done.event.wait()
 
+    def compact(self, done: Callable[[], None]) -> None:
+        """Flush the state and cut the log as far as nobody needs it; call `done` when that has happened."""
+        self.states.when_flushed(done)
+        self.driver.wake()
+        self.replica.snapshots.want_flush()
+
     # -- peer.Gatekeeper and peer.Receiver -----------------------------------------------------------
 
     def check(self, peer: Introduction) -> Objection | None:

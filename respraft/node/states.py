@@ -54,14 +54,13 @@ _log: Final = logging.getLogger("respraft.node")
 
 
 class StateCounters(msgspec.Struct):
-    """Totals since the start, for metrics, and seconds of flushes since they were last taken."""
+    """Totals since the start, for metrics."""
 
     sent: int = 0
     sent_bytes: int = 0
     received: int = 0  # Arrived whole, of use or not.
     received_bytes: int = 0
     failed: int = 0  # Transfers from this node that did not get there, and states that could not be opened.
-    flush_s: list[float] = []
 
 
 @dataclass(slots=True)
@@ -101,6 +100,7 @@ class StateThread(States, SnapshotOwner):
             replaced: Called with the store that has taken the place of `store`; it is the caller's to close.
         """
         self.counters = StateCounters()
+        self._flush_s: list[float] = []
         self.network: PeerNetwork[Any] | None = None
         """Set before the driver starts."""
         self._node_id = node_id
@@ -113,12 +113,33 @@ class StateThread(States, SnapshotOwner):
         self._driver: Driver | None = None
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="respraft-state")
-        self._number = number
+        self.number = number
+        """Name of the state in use."""
+        self._asking: list[Callable[[], None]] = []  # Want to hear of the end of the next flush.
         self._waiting: dict[int, StateStore] = {}  # Opened, not installed yet, by number.
         self._sending: dict[NodeId, asyncio.Task[None]] = {}
         self._shared: _Picture | None = None  # Is being sent, to whoever needs one.
         self._arrivals: set[asyncio.Task[None]] = set()
         self._stopped = False
+
+    @property
+    def path(self) -> Path:
+        """Where the state in use is."""
+        return self._directories.path(self.number)
+
+    @property
+    def sending(self) -> tuple[NodeId, ...]:
+        """The peers that a picture of the state is being brought to."""
+        return tuple(sorted(self._sending))
+
+    def take_flush_seconds(self) -> list[float]:
+        """Return how long each flush since the last call took."""
+        taken, self._flush_s = self._flush_s, []
+        return taken
+
+    def when_flushed(self, done: Callable[[], None]) -> None:
+        """Have `done` called when the next flush that begins is over and the log was cut."""
+        self._asking.append(done)
 
     async def close(self) -> None:
         """Let what is under way on the thread end. Comes behind `stop`."""
@@ -140,7 +161,8 @@ class StateThread(States, SnapshotOwner):
         self._stopped = True
 
     def flush(self, flush: Callable[[], None]) -> None:
-        self._thread.submit(self._flush, flush)
+        asking, self._asking = self._asking, []
+        self._thread.submit(self._flush, flush, asking)
 
     def send(self, peer: NodeId) -> None:
         if peer not in self._sending:  # Else its end leads to another look at the peer.
@@ -149,8 +171,8 @@ class StateThread(States, SnapshotOwner):
             task.add_done_callback(lambda _: self._sending.pop(peer, None))
 
     def installed(self, install: InstallSnapshot) -> None:
-        before, path = self._store, self._directories.path(self._number)
-        self._number, self._store = install.state_number, self._waiting.pop(install.state_number)
+        before, path = self._store, self.path
+        self.number, self._store = install.state_number, self._waiting.pop(install.state_number)
         self._replaced(self._store)
         self._thread.submit(_retire, before, path)
         for number in sorted(self._waiting):
@@ -270,21 +292,23 @@ class StateThread(States, SnapshotOwner):
     async def _on_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await self._loop.run_in_executor(self._thread, function, *arguments)
 
-    def _flushed(self, took_s: float) -> None:
-        self.counters.flush_s.append(took_s)
+    def _flushed(self, took_s: float, asking: list[Callable[[], None]]) -> None:
+        self._flush_s.append(took_s)
         if not self._stopped and self._driver is not None:
             self._driver.flushed()
+        for each in asking:
+            each()
 
     # -- On the thread -------------------------------------------------------------------------------
 
-    def _flush(self, flush: Callable[[], None]) -> None:
+    def _flush(self, flush: Callable[[], None], asking: list[Callable[[], None]]) -> None:
         begin_s = time.monotonic()
         try:
             flush()
         except Exception:
             die(EXIT_STORAGE_FAILED, "the state cannot be flushed; the node stops")
         with contextlib.suppress(RuntimeError):  # The loop is gone.
-            self._loop.call_soon_threadsafe(self._flushed, time.monotonic() - begin_s)
+            self._loop.call_soon_threadsafe(self._flushed, time.monotonic() - begin_s, asking)
 
     def _picture(self, flush: Callable[[], None], store: StateStore) -> Path:
         """Make a checkpoint. Raises OSError; a database that fails ends the process."""

@@ -318,6 +318,7 @@ class Replica:
             raft=self._core.status(),
             applied_index=self._applier.index,
             applied_term=self._applier.term,
+            durable=self.snapshots.durable,
             log_time_ms=self._applier.log_time_ms,
             session=self._origin.session,
             outstanding=self._origin.outstanding,

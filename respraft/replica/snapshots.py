@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from respraft.config import RaftConfig
-from respraft.raft.message import Entry, Index, InstallSnapshot, NodeId
+from respraft.raft.message import Entry, Index, InstallSnapshot, NodeId, SnapshotPoint
 from respraft.raft.node import RaftNode
 from respraft.replica.applier import Applier
 from respraft.replica.compaction import Compaction
@@ -42,7 +42,9 @@ class Snapshots:
         self._applier = applier
         self._counters = counters
         self._compaction = Compaction(config, applier.index)
-        self._flushing: Index | None = None  # How far the state will be durable when the flush ends.
+        self.durable = self._applied_point()
+        """Up to here the state survives a crash by itself."""
+        self._flushing: SnapshotPoint | None = None  # How far that will be when the flush ends.
         self._under_way = False  # A flush, be it of a state that is this node's no longer.
         self._wanted = self._cut_all = False
         self._cut_log(applier.index)
@@ -58,20 +60,21 @@ class Snapshots:
         assert self._under_way, "no flush was begun"
         self._under_way = False
         self._counters.flushes += 1
-        index, self._flushing = self._flushing, None
-        if index is not None:
-            self._cut_log(index)
+        point, self._flushing = self._flushing, None
+        if point is not None:
+            self.durable = point
+            self._cut_log(point.index)
 
     def flush_due(self) -> Callable[[], None] | None:
         """Begin a flush if one is due; what is returned is to be called on another thread."""
         if self._under_way or not (self._wanted or self._compaction.due):
             return None
         self._cut_all, self._wanted = self._wanted, False
-        index = self._compaction.flush_begun()
+        self._compaction.flush_begun()
         flush = self._machine.begin_flush()
         if flush is not None:
             self._under_way = True
-            self._flushing = index
+            self._flushing = self._applied_point()
         return flush
 
     def applied(self, entries: Sequence[Entry]) -> None:
@@ -108,8 +111,12 @@ class Snapshots:
         )
         self._compaction = Compaction(self._config, point.index)
         self._flushing = None  # Whatever is flushed now, it is another state.
+        self.durable = point
         self._counters.snapshots_installed += 1
         _log.info("took over the state of another node: now at entry %d of term %d", point.index, point.term)
+
+    def _applied_point(self) -> SnapshotPoint:
+        return SnapshotPoint(self._applier.index, self._applier.term, self._applier.log_time_ms)
 
     def _cut_log(self, flushed_index: Index) -> None:
         core = self._core

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from respraft.raft.configuration import Configuration
-from respraft.raft.message import Index, Message, NodeId, Term
+from respraft.raft.message import Index, Message, NodeId, SnapshotPoint, Term
 from respraft.raft.ready import LogWrite, RaftStatus
 from respraft.replica.batch import Answer
 from respraft.replica.message import AdminRequest, AdminResponse, ForwardRefusal, ForwardRequest
@@ -71,6 +71,7 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     raft: RaftStatus
     applied_index: Index
     applied_term: Term
+    durable: SnapshotPoint  # Up to here the state survives a crash by itself.
     log_time_ms: int  # Stamp of the last applied entry.
     session: Index  # 0: none is open yet.
     outstanding: int  # Own batches handed over and not applied.

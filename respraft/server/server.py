@@ -28,7 +28,15 @@ from respraft.resp.requests import RequestLimits
 from respraft.server import status
 from respraft.server.clients import ClientConnection, refusal_error
 from respraft.server.local import execute
-from respraft.server.local.view import ClientView, Counters, DatabaseSize, Deferred, NodeStatus, NoReply
+from respraft.server.local.view import (
+    ClientView,
+    Counters,
+    DatabaseSize,
+    Deferred,
+    NodeStatus,
+    NoReply,
+    SnapshotStatus,
+)
 
 NO_CLUSTER: Final = "No Raft Cluster"
 """RedisRaft's sentence for a node that belongs to no cluster."""
@@ -222,6 +230,16 @@ class Server:
             input_bytes=totals.input_bytes,
             output_bytes=totals.output_bytes,
         )
+
+    def snapshot_now(self) -> Deferred:
+        """Flush the state and cut the log; the reply comes when that is done."""
+        waiting = Deferred()
+        self.node.compact(lambda: waiting.resolve(OK))
+        return waiting
+
+    def snapshots(self) -> Iterable[SnapshotStatus]:
+        """Return the states that this node keeps."""
+        return status.snapshots(self.node)
 
     def transfer_leadership(self, to: NodeId) -> Reply | Deferred:
         """Hand leadership over; the reply comes when that has ended."""

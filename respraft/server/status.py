@@ -19,7 +19,7 @@ from respraft.raft.message import NOBODY, NodeId
 from respraft.raft.ready import RaftStatus, Role
 from respraft.replica.replica import Replica
 from respraft.replica.status import ReplicaStatus
-from respraft.server.local.view import Counters, MemberStatus, NodeState, NodeStatus
+from respraft.server.local.view import Counters, MemberStatus, NodeState, NodeStatus, SnapshotStatus
 
 if TYPE_CHECKING:
     from respraft.server.server import Server
@@ -55,9 +55,28 @@ def node_status(node: Node[Any]) -> NodeStatus:
         fsync_max_us=log.fsync_us_max,
         fsync_avg_us=log.fsync_us_total // max(1, log.fsync_count),
         log_file_bytes=log.size_bytes,
+        snapshot_index=state.durable.index,
+        snapshot_term=state.durable.term,
+        snapshots_created=replica.counters.flushes,
+        snapshots_received=replica.counters.snapshots_installed,
         proxy_reqs=replica.counters.forwards_sent,
         proxy_outstanding_reqs=0 if raft.role is Role.LEADER else state.outstanding,
     )
+
+
+def snapshots(node: Node[Any]) -> list[SnapshotStatus]:
+    """Return the states that a node keeps."""
+    durable = node.replica.status().durable
+    return [
+        SnapshotStatus(
+            number=node.states.number,
+            index=durable.index,
+            term=durable.term,
+            time_ms=durable.time_ms,
+            size_bytes=_size_of(node.states.path),
+            sent_to=node.states.sending,
+        )
+    ]
 
 
 def readiness(config: Config, replica: Replica) -> tuple[bool, str]:
@@ -98,6 +117,7 @@ class Figures:
         _observe(metrics.APPLY_SECONDS, timings.apply_s, 1.0)
         _observe(metrics.LOG_FSYNC_SECONDS, timings.fsync_s, 1.0)
         _observe(metrics.LOOP_LAG_SECONDS, timings.lag_s, 1.0)
+        _observe(metrics.STATE_FLUSH_SECONDS, self._server.node.states.take_flush_seconds(), 1.0)
         leader = self._server.replica.leader
         if leader not in (NOBODY, self._leader):
             self._leader = leader
@@ -125,6 +145,8 @@ class Figures:
         metrics.COMMIT_INDEX.set(raft.commit_index)
         metrics.APPLIED_INDEX.set(state.applied_index)
         metrics.LAST_INDEX.set(raft.last_index)
+        metrics.LOG_ENTRIES.set(raft.last_index + 1 - raft.first_index)
+        metrics.DURABLE_INDEX.set(state.durable.index)
         metrics.LOG_CLOCK_SKEW_SECONDS.set(state.skew_ms / 1000)
 
     def _set_replica(self, state: ReplicaStatus) -> None:
@@ -138,6 +160,8 @@ class Figures:
         self._raise(metrics.READ_ROUNDS, counters.barriers_asked)
         self._raise(metrics.FORWARDED_BATCHES, counters.forwards_sent)
         self._raise(metrics.DUPLICATES_SKIPPED, counters.batches_skipped)
+        self._raise(metrics.SNAPSHOTS_INSTALLED, counters.snapshots_installed)
+        self._raise(metrics.REPLIES_LOST, counters.replies_lost)
         metrics.PENDING_BATCHES.set(state.outstanding)
         metrics.IN_FLIGHT_BYTES.set(state.in_flight_bytes)
 
@@ -148,6 +172,13 @@ class Figures:
         data_dir = server.node_config.node.data_dir
         metrics.DISK_BYTES_RAFT.set(_size_of(data_dir / "raft"))
         metrics.DISK_BYTES_STATE.set(_size_of(data_dir / "state"))
+        states = server.node.states.counters
+        self._raise(metrics.SNAPSHOTS_SENT, states.sent)
+        self._raise(metrics.SNAPSHOTS_RECEIVED, states.received)
+        self._raise(metrics.SNAPSHOTS_FAILED, states.failed)
+        self._raise(metrics.SNAPSHOT_SENT_BYTES, states.sent_bytes)
+        self._raise(metrics.SNAPSHOT_RECEIVED_BYTES, states.received_bytes)
+        metrics.SNAPSHOTS_UNDER_WAY.set(len(server.node.states.sending))
 
     def _set_clients(self, counters: Counters) -> None:
         metrics.CONNECTED_CLIENTS.set(sum(1 for _ in self._server.clients()))

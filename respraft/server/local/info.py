@@ -183,6 +183,11 @@ def _raft(server: ServerView) -> Fields:
         "fsync_count": status.fsync_count,
         "fsync_max_microseconds": status.fsync_max_us,
         "fsync_avg_microseconds": status.fsync_avg_us,
+        "snapshot_last_idx": status.snapshot_index,
+        "snapshot_last_term": status.snapshot_term,
+        "snapshot_size": sum(each.size_bytes for each in server.snapshots()),
+        "snapshots_created": status.snapshots_created,
+        "snapshots_received": status.snapshots_received,
         "proxy_reqs": status.proxy_reqs,
         "proxy_outstanding_reqs": status.proxy_outstanding_reqs,
     }

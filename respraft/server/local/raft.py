@@ -1,17 +1,26 @@
-"""RAFT LEADER, STATUS, TRANSFER_LEADER and HELP, also spelled RAFT.LEADER and so on, as in RedisRaft."""
+"""RAFT LEADER, SNAPSHOT, STATUS, TRANSFER_LEADER and HELP, also spelled RAFT.LEADER and so on.
+
+The names are those of RedisRaft and uhaha.
+"""
 
 from typing import Any, Final
 
 from respraft.raft.message import NOBODY, NodeId
-from respraft.resp.errors import ReplyError, wrong_arity
+from respraft.resp.errors import ReplyError, syntax_error, wrong_arity
 from respraft.resp.replies import Reply
 from respraft.server.local.help import help_reply
-from respraft.server.local.view import ClientView, Deferred, MemberStatus, ServerView
+from respraft.server.local.view import ClientView, Deferred, MemberStatus, ServerView, SnapshotStatus
 
 _HELP: Final = (
     "LEADER",
     "    Return the client address of the leader, or nil while none is known. This is what this node",
     "    believes; the leader may have changed since.",
+    "SNAPSHOT NOW",
+    "    Make the state of this node survive by itself and cut its log off behind it, but for what connected",
+    "    followers still need. That happens by itself when raft.compact_bytes have gathered. OK when done.",
+    "SNAPSHOT LIST",
+    "    Return the states that this node keeps, the one in use first: up to which log entry it is durable,",
+    "    its size, and to which nodes a picture of it is being sent.",
     "STATUS",
     "    Return the state of this node, and of the cluster as this node sees it. A member's match_index is",
     "    nil on nodes that do not lead. INFO raft says the same and more, for programs that parse INFO.",
@@ -60,9 +69,34 @@ def transfer_leader(server: ServerView, _client: ClientView, args: list[bytes]) 
     return server.transfer_leadership(_node_id(arguments[0]) if arguments else NOBODY)
 
 
+def snapshot(server: ServerView, _client: ClientView, args: list[bytes]) -> Reply | Deferred:
+    """RAFT.SNAPSHOT NOW | LIST."""
+    name, arguments = _split(args)
+    if len(arguments) != 1:
+        raise wrong_arity(name)
+    match arguments[0].upper():
+        case b"NOW":
+            return server.snapshot_now()
+        case b"LIST":
+            return [_snapshot(each) for each in server.snapshots()]
+        case _:
+            raise syntax_error()
+
+
 def help_(_server: ServerView, _client: ClientView, _args: list[bytes]) -> Reply:
     """RAFT.HELP."""
     return help_reply("RAFT", _HELP)
+
+
+def _snapshot(each: SnapshotStatus) -> dict[bytes, Any]:
+    return {
+        b"id": each.number,
+        b"index": each.index,
+        b"term": each.term,
+        b"time_ms": each.time_ms,
+        b"size": each.size_bytes,
+        b"sent_to": list(each.sent_to),
+    }
 
 
 def _member(member: MemberStatus) -> dict[bytes, Any]:
@@ -99,10 +133,12 @@ def _address(address: str | None) -> bytes | None:
 
 FUNCTIONS: Final = {
     b"RAFT|LEADER": leader,
+    b"RAFT|SNAPSHOT": snapshot,
     b"RAFT|STATUS": status,
     b"RAFT|TRANSFER_LEADER": transfer_leader,
     b"RAFT|HELP": help_,
     b"RAFT.LEADER": leader,
+    b"RAFT.SNAPSHOT": snapshot,
     b"RAFT.STATUS": status,
     b"RAFT.TRANSFER_LEADER": transfer_leader,
     b"RAFT.HELP": help_,

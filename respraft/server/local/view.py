@@ -186,10 +186,33 @@ class NodeStatus:
     fsync_max_us: int
     fsync_avg_us: int
     log_file_bytes: int
+    snapshot_index: Index
+    """Up to here the state is durable by itself; 0: nothing was applied when it was flushed last."""
+    snapshot_term: Term
+    snapshots_created: int
+    """Flushes of the state since the start."""
+    snapshots_received: int
+    """States of other nodes that took the place of this node's, since the start."""
     proxy_reqs: int
     """Batches handed to a leader on another node since the start."""
     proxy_outstanding_reqs: int
     """Batches of this node that were handed over and are not applied yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotStatus:
+    """A state that the node keeps, for RAFT.SNAPSHOT LIST."""
+
+    number: int
+    """Its name in the data directory."""
+    index: Index
+    """Up to this entry it is durable."""
+    term: Term
+    time_ms: int
+    """Stamp of that entry, Unix epoch."""
+    size_bytes: int
+    sent_to: tuple[NodeId, ...]
+    """Peers that a picture of it is being sent to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +279,14 @@ class ServerView(Protocol):
 
     def raft_status(self) -> NodeStatus:
         """A snapshot of this node."""
+        ...
+
+    def snapshot_now(self) -> Deferred:
+        """Flush the state and cut the log; OK when that is done."""
+        ...
+
+    def snapshots(self) -> Iterable[SnapshotStatus]:
+        """The states that the node keeps."""
         ...
 
     def transfer_leadership(self, to: NodeId) -> Reply | Deferred:

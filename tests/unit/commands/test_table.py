@@ -146,6 +146,7 @@ def test_docs_name_the_subcommands() -> None:
     assert list(docs[b"subcommands"]) == [
         b"raft|help",
         b"raft|leader",
+        b"raft|snapshot",
         b"raft|status",
         b"raft|transfer_leader",
     ]

@@ -18,6 +18,7 @@ from respraft.server.local.view import (
     NodeState,
     NodeStatus,
     NoReply,
+    SnapshotStatus,
 )
 
 CONFIG = Config(
@@ -62,6 +63,10 @@ STATUS = NodeStatus(
     fsync_max_us=900,
     fsync_avg_us=300,
     log_file_bytes=12345,
+    snapshot_index=35,
+    snapshot_term=2,
+    snapshots_created=4,
+    snapshots_received=1,
     proxy_reqs=7,
     proxy_outstanding_reqs=2,
 )
@@ -109,6 +114,7 @@ class FakeServer:
     )
     killed: list[int] = field(default_factory=list)
     handed_to: list[int] = field(default_factory=list)
+    flushes: list[Deferred] = field(default_factory=list)
 
     def wall_ms(self) -> int:
         return 1_700_000_000_123
@@ -121,6 +127,17 @@ class FakeServer:
 
     def raft_status(self) -> NodeStatus:
         return self.status
+
+    def snapshot_now(self) -> Deferred:
+        self.flushes.append(Deferred())
+        return self.flushes[-1]
+
+    def snapshots(self) -> Iterable[SnapshotStatus]:
+        return [
+            SnapshotStatus(
+                number=2, index=35, term=2, time_ms=1_700_000_000_000, size_bytes=54321, sent_to=(3,)
+            )
+        ]
 
     def transfer_leadership(self, to: int) -> Reply | Deferred:
         self.handed_to.append(to)

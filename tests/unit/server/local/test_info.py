@@ -120,6 +120,11 @@ def test_the_raft_section_has_the_names_of_redisraft() -> None:
         "raft_fsync_count": "30",
         "raft_fsync_max_microseconds": "900",
         "raft_fsync_avg_microseconds": "300",
+        "raft_snapshot_last_idx": "35",
+        "raft_snapshot_last_term": "2",
+        "raft_snapshot_size": "54321",
+        "raft_snapshots_created": "4",
+        "raft_snapshots_received": "1",
         "raft_proxy_reqs": "7",
         "raft_proxy_outstanding_reqs": "2",
     }

@@ -114,3 +114,36 @@ def test_transfer_leader_refused(line: bytes, error: bytes) -> None:
     server = FakeServer()
     assert server.wire(line) == error
     assert not server.handed_to
+
+
+@pytest.mark.parametrize("line", [b"RAFT.SNAPSHOT NOW", b"raft snapshot now"])
+def test_snapshot_now_replies_when_it_is_done(line: bytes) -> None:
+    server = FakeServer()
+    reply = server.run(line)
+    assert [reply] == server.flushes
+
+
+@pytest.mark.parametrize("line", [b"RAFT.SNAPSHOT LIST", b"RAFT SNAPSHOT list"])
+def test_snapshot_list(line: bytes) -> None:
+    assert FakeServer().run(line) == [
+        {
+            b"id": 2,
+            b"index": 35,
+            b"term": 2,
+            b"time_ms": 1_700_000_000_000,
+            b"size": 54321,
+            b"sent_to": [3],
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "reply"),
+    [
+        (b"RAFT.SNAPSHOT", b"-ERR wrong number of arguments for 'raft.snapshot' command\r\n"),
+        (b"RAFT SNAPSHOT NOW 1", b"-ERR wrong number of arguments for 'raft|snapshot' command\r\n"),
+        (b"RAFT.SNAPSHOT LATER", b"-ERR syntax error\r\n"),
+    ],
+)
+def test_snapshot_errors(line: bytes, reply: bytes) -> None:
+    assert FakeServer().wire(line) == reply
