@@ -9,6 +9,7 @@ from typing import Final
 
 from respraft.raft.configuration import Configuration
 from respraft.raft.message import (
+    KIND_CONFIGURATION,
     KIND_NORMAL,
     NOBODY,
     AppendRequest,
@@ -21,7 +22,7 @@ from respraft.raft.message import (
     VoteRequest,
     VoteResponse,
 )
-from respraft.raft.ready import HardState, Role
+from respraft.raft.ready import HardState, LogWrite, Role
 from respraft.replica.batch import KIND_BATCH, KIND_OPEN, parse_commands, parse_header
 from respraft.replica.status import ReplicaMessage
 from tests.simulation.client import Group, Outcome
@@ -110,6 +111,8 @@ class LeaderCompleteness:
         log, own_term = node.core.log, node.core.term
         earlier = [entry for entry, term in self._committed[-50:] if term < own_term]
         for entry in earlier:
+            if entry.index < log.base.index:
+                continue  # In the state.
             there = entry.index <= log.last_index and log.term(entry.index) == entry.term
             assert there, f"n{node.id} leads term {own_term} without committed entry {entry.index}"
 
@@ -127,37 +130,60 @@ class SameState:
 
 
 class Durability:
-    """Nothing is committed that a majority has not on disk, and nothing applied that this node has not."""
+    """Nothing is committed that a majority has not on disk, and nothing applied that this node has not.
 
-    def __init__(self) -> None:
-        self._terms: dict[DiskId, list[Term]] = {}  # Of each entry on disk; those of lost disks stay.
-        self._configuration: Configuration | None = None
+    A joint configuration asks for a majority of both groups of voters. What a disk has in its state and not
+    in its log any more is on disk, and was committed.
+    """
+
+    def __init__(self, committed: Sequence[Entry]) -> None:
+        """Take the log for good, which grows."""
+        self._committed = committed
+        self._bases: dict[DiskId, Index] = {}  # Up to there a disk's log is gone, and is in its state.
+        self._terms: dict[DiskId, list[Term]] = {}  # Of each entry behind that; those of lost disks stay.
         self.commit_index: Index = 0
 
     def booted(self, node: Node) -> None:
         """What a new life finds."""
-        log = node.log
-        entries = log.entries(1, log.last_index() + 1, 1 << 40) if log.last_index() else []
-        self._terms[node.id, node.incarnation] = [entry.term for entry in entries]
+        log, disk = node.log, (node.id, node.incarnation)
+        low, high = log.first_index(), log.last_index() + 1
+        self._bases[disk] = low - 1
+        self._terms[disk] = [entry.term for entry in log.entries(low, high, 1 << 40)] if low < high else []
 
-    def written(self, node: Node, entries: Sequence[Entry]) -> None:
+    def written(self, node: Node, write: LogWrite) -> None:
         """A write is durable."""
-        if entries:
-            terms = self._terms[node.id, node.incarnation]
-            del terms[entries[0].index - 1 :]
-            terms += [entry.term for entry in entries]
+        disk = (node.id, node.incarnation)
+        terms = self._terms[disk]
+        if write.snapshot is not None:
+            self._bases[disk] = write.snapshot.point.index
+            terms.clear()
+        if write.entries:
+            del terms[write.entries[0].index - 1 - self._bases[disk] :]
+            terms += [entry.term for entry in write.entries]
+        if write.first_index:
+            del terms[: write.first_index - 1 - self._bases[disk]]
+            self._bases[disk] = write.first_index - 1
 
-    def committed(self, node: Node, index: Index) -> None:
-        """A node says, as the first one, that everything up to `index` is committed."""
-        if self._configuration is None:
-            self._configuration = node.core.configuration
-        assert self._configuration is not None, "something is committed without a configuration"
+    def committed(self, node: Node, index: Index, configuration: Configuration) -> None:
+        """A node says, as the first one, that everything up to `index` is committed.
+
+        Args:
+            node: The node.
+            index: The last committed entry.
+            configuration: The newest one in the node's log.
+        """
         term = node.core.log.term(index)
-        disks = [(member.id, member.incarnation) for member in self._configuration.members if member.voter]
-        holders = [disk for disk in disks if self._term_at(disk, index) == term]
-        assert 2 * len(holders) > len(disks), (
-            f"n{node.id} says that entry {index} of term {term} is committed; it is on {holders} of {disks}"
-        )
+        incarnations = {member.id: member.incarnation for member in configuration.members}
+        groups = [[member.id for member in configuration.members if member.voter]]
+        if configuration.old_voters:
+            groups.append(list(configuration.old_voters))
+        for voters in groups:
+            disks = [(voter, incarnations[voter]) for voter in voters]
+            holders = [disk for disk in disks if self._term_at(disk, index) == term]
+            assert 2 * len(holders) > len(disks), (
+                f"n{node.id} says that entry {index} of term {term} is committed; "
+                f"it is on {holders} of {disks}"
+            )
         self.commit_index = index
 
     def applied(self, node: Node, entries: Sequence[Entry]) -> None:
@@ -167,8 +193,61 @@ class Durability:
             assert there, f"n{node.id} applies entry {entry.index}, which is not on its own disk"
 
     def _term_at(self, disk: DiskId, index: Index) -> Term:
-        terms = self._terms.get(disk, [])
-        return terms[index - 1] if index <= len(terms) else 0
+        base, terms = self._bases.get(disk, 0), self._terms.get(disk, [])
+        if index <= base:
+            return self._committed[index - 1].term
+        return terms[index - 1 - base] if index - base <= len(terms) else 0
+
+
+class Configurations:
+    """Which configuration counts for whom: the newest one in a node's own log, committed or not.
+
+    Kept apart from what the nodes think, from the entries that they write.
+    """
+
+    def __init__(self, committed: Sequence[Entry]) -> None:
+        """Take the log for good, which grows."""
+        self._committed = committed
+        self._known: dict[tuple[Index, Term], Configuration] = {}
+
+    def appended(self, entry: Entry) -> None:
+        """Somebody has that entry in its log."""
+        if entry.kind == KIND_CONFIGURATION and (entry.index, entry.term) not in self._known:
+            self._known[entry.index, entry.term] = Configuration.decode(entry.payload)
+
+    def of(self, node: Node) -> Configuration:
+        """Return the one that counts for a node."""
+        log = node.core.log
+        for index, term in sorted(self._known, reverse=True):
+            if index > log.last_index:
+                continue
+            if (log.term(index) if index >= log.base.index else self._committed[index - 1].term) == term:
+                return self._known[index, term]
+        raise AssertionError(f"n{node.id} commits without a configuration")
+
+
+class StateNeverGoesBack:
+    """A node's state never goes back within a life, nor, over a crash, behind what was flushed."""
+
+    def __init__(self) -> None:
+        self._flushed: dict[DiskId, Index] = {}
+        self._applied: dict[DiskId, Index] = {}
+
+    def applied(self, disk: DiskId, index: Index) -> None:
+        """A node's state is as of `index` now."""
+        before = self._applied.get(disk, 0)
+        assert index >= before, f"the state of n{disk[0]} goes back from entry {before} to {index}"
+        self._applied[disk] = index
+
+    def flushed(self, disk: DiskId, index: Index) -> None:
+        """Everything up to `index` survives a crash from now on."""
+        self._flushed[disk] = max(index, self._flushed.get(disk, 0))
+
+    def booted(self, disk: DiskId, index: Index) -> None:
+        """A life begins with a state as of `index`."""
+        before = self._flushed.get(disk, 0)
+        assert index >= before, f"n{disk[0]} is back with a state as of {index}, but {before} was flushed"
+        self._applied[disk] = index
 
 
 class CommitByOwnTerm:

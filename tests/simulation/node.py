@@ -69,6 +69,9 @@ class Surroundings(Protocol):
     def appended(self, node: "Node", entry: Entry) -> None:
         """The core, as a leader, has made an entry."""
 
+    def committed(self, node: "Node") -> None:
+        """The core has learned or decided that more is committed."""
+
     def durable(self, node: "Node", write: LogWrite) -> None:
         """A log write is durable."""
 
@@ -96,6 +99,13 @@ class WatchedCore(RaftNode):
 
     watch: Callable[[Ready], None]
     watch_append: Callable[[Entry], None]
+    watch_commit: Callable[[], None]
+
+    def commit_to(self, index: Index) -> bool:
+        news = super().commit_to(index)
+        if news:
+            self.watch_commit()
+        return news
 
     def append(self, entry: Entry) -> None:
         super().append(entry)
@@ -191,6 +201,7 @@ class Node:
         self.core = self._core(hard_state, random.Random(seeds[1]))
         self.core.watch = lambda ready: world.ready(self, ready)
         self.core.watch_append = lambda entry: world.appended(self, entry)
+        self.core.watch_commit = lambda: world.committed(self)
         start_counter = self.log.identity().start_counter
         nonce = world.rng.getrandbits(62) + 1
         self.replica = WatchedReplica(

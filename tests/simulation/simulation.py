@@ -115,7 +115,9 @@ class Simulation:
         self.state_machine_safety = checkers.StateMachineSafety()
         self.leader_completeness = checkers.LeaderCompleteness()
         self.same_state = checkers.SameState()
-        self.durability = checkers.Durability()
+        self.durability = checkers.Durability(self.state_machine_safety.entries)
+        self.configurations = checkers.Configurations(self.state_machine_safety.entries)
+        self.state_never_goes_back = checkers.StateNeverGoesBack()
         self.own_term = checkers.CommitByOwnTerm()
         self.promises_kept = checkers.PromisesKept()
         self.log_time = checkers.LogTime(self.faults.drift)
@@ -301,6 +303,7 @@ class Simulation:
         """A life has begun."""
         self.promises_kept.booted((node.id, node.incarnation), hard_state)
         self.durability.booted(node)
+        self.state_never_goes_back.booted((node.id, node.incarnation), node.core.log.applied_index)
         self.network.booted(node)
 
     def ready(self, node: Node, ready: Ready) -> None:
@@ -315,9 +318,6 @@ class Simulation:
             entries = ready.write.entries
             disk = (node.id, node.incarnation)
             self.log_matching.written(disk, entries, core.log.term(entries[0].index - 1))
-        if core.commit_index > self.durability.commit_index:
-            self.own_term.committed(node, core.commit_index)
-            self.durability.committed(node, core.commit_index)
         if ready.committed:
             self.durability.applied(node, ready.committed)
             known = self.state_machine_safety.entries
@@ -337,18 +337,27 @@ class Simulation:
             known = [self._time_known.get((voter, entry.term), 0) for voter in voters]
             self.log_time.leads(entry.term, max(known))
         self.log_time.appended(entry, node.observed_us)
+        self.configurations.appended(entry)
+
+    def committed(self, node: Node) -> None:
+        """More is committed: look at once, by the configuration that counts now."""
+        index = node.core.commit_index
+        if index > self.durability.commit_index:
+            self.own_term.committed(node, index)
+            self.durability.committed(node, index, self.configurations.of(node))
 
     def durable(self, node: Node, write: LogWrite) -> None:
         """A log write is durable."""
         self.say(f"n{node.id} wrote {write.number}: {write.hard_state} +{len(write.entries)}")
         self.promises_kept.written((node.id, node.incarnation), write.hard_state)
-        self.durability.written(node, write.entries)
+        self.durability.written(node, write)
 
     def turned(self, node: Node, applied: int) -> None:
         """A turn is over."""
         if applied:
             index = node.replica.status().applied_index
             self.same_state.observe(node.id, index, node.machine.digest())
+            self.state_never_goes_back.applied((node.id, node.incarnation), index)
 
     # -- Private -----------------------------------------------------------------------------------
 
