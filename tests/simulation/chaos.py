@@ -179,4 +179,4 @@ class Chaos:
     def _flush(self) -> None:
         if live := [node for node in self._live() if not node.paused]:
             node = self._world.rng.choice(live)
-            node.give(node.flush)
+            node.give(node.want_flush)

@@ -211,8 +211,8 @@ class Configurations:
         self._known: dict[tuple[Index, Term], Configuration] = {}
 
     def appended(self, entry: Entry) -> None:
-        """Somebody has that entry in its log."""
-        if entry.kind == KIND_CONFIGURATION and (entry.index, entry.term) not in self._known:
+        """A leader has made that entry; or a founder has, maybe anew after it lost its disk alone."""
+        if entry.kind == KIND_CONFIGURATION:
             self._known[entry.index, entry.term] = Configuration.decode(entry.payload)
 
     def of(self, node: Node) -> Configuration:

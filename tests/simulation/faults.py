@@ -40,7 +40,7 @@ class Faults:
     storage_crashes: float  # Share of storage operations right behind which the power fails.
     down_ms: int  # How long a dead node stays dead, at most.
     torn: bool  # A crash leaves a piece of the last write.
-    flushes: float  # Of the state, per node.
+    flushes: float  # How often somebody wants a node's state flushed and its log cut, per node.
     write_us: int  # Usual time of a log write,
     slow_writes: float  # and the share of writes that take up to a hundred times as long.
     failed_syncs: float  # Share of syncs that fail; the node stops.
@@ -56,6 +56,8 @@ class Faults:
     drift: float  # Largest error of a node's monotonic clock.
     wall_spread_ms: int  # Wall clocks begin so far apart, at most,
     jumps: float  # and jump as far.
+
+    looks: float  # Share of turns after which the state is compared with others', which writes it.
 
     # Clients.
     clients: int
@@ -104,6 +106,7 @@ def draw(rng: random.Random) -> Faults:
         drift=some(0.001, 0.05),
         wall_spread_ms=rng.choice((0, 50, 3000)),
         jumps=some(0.4, 2.0),
+        looks=rng.choice((0.1, 1.0)),
         clients=rng.choice((2, 5, 10)),
         crowd=some(0.5, 1.0),
         think_ms=rng.choice((20, 60, 200)),
@@ -125,4 +128,9 @@ def _draw_raft(rng: random.Random) -> RaftConfig:
         batch_commands_max=rng.choice((1, 3, 4096)),
         batch_bytes_max=rng.choice((1, 100, 1 << 20)),
         read_mode=rng.choice(READ_MODES),
+        compact_bytes=rng.choice((1024, 5_000, 1 << 20)),
+        compact_entries=rng.choice((2, 20, 50_000)),
+        keep_bytes=rng.choice((0, 1_000, 1 << 20)),
+        keep_entries=rng.choice((0, 10, 10_000)),
+        keep_bytes_max=rng.choice((1024, 10_000, 1 << 20)),
     )

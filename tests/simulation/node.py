@@ -17,9 +17,10 @@ from respraft.raft.log import RaftLog
 from respraft.raft.message import Entry, Index, NodeId
 from respraft.raft.node import RaftNode
 from respraft.raft.ready import HardState, LogWrite, Ready
-from respraft.replica.applier import META_CONFIGURATION, load_applied
+from respraft.replica.applier import META_APPLIED, META_CONFIGURATION, decode_applied, load_applied
 from respraft.replica.batch import Answer
 from respraft.replica.formation import PeerIdentity
+from respraft.replica.machine import META_PREFIX
 from respraft.replica.replica import Replica
 from respraft.replica.status import Identity, Output, ReplicaMessage
 from respraft.storage.interface import StorageFailed
@@ -78,6 +79,12 @@ class Surroundings(Protocol):
     def reach(self, node: "Node", to: NodeId) -> "Node | None":
         """The peer, if a connection to it can be made just now."""
 
+    def flushed(self, node: "Node", index: Index) -> None:
+        """The state in use survives a crash as of `index`, at least."""
+
+    def installed(self, node: "Node") -> None:
+        """A node has gone over to another node's state."""
+
     def turned(self, node: "Node", applied: int) -> None:
         """A turn is over, in which so many entries were applied."""
 
@@ -88,6 +95,15 @@ class StateDisk(MemoryStateStore):
     def __init__(self) -> None:
         super().__init__()
         self.after_write: Callable[[], None] = lambda: None
+        self.after_flush: Callable[[], None] = lambda: None
+
+    def flush(self) -> None:
+        super().flush()
+        self.after_flush()
+
+    def durable_index(self) -> Index:
+        """How far goes what a crash would leave."""
+        return decode_applied(self._disk.get(META_PREFIX + META_APPLIED))[0]
 
     def write(self, puts: Mapping[bytes, bytes | None], cleared: Sequence[tuple[bytes, bytes]] = ()) -> None:
         super().write(puts, cleared)
@@ -167,8 +183,7 @@ class Node:
         """Return a state as it has arrived from a peer: all of it is durable."""
         state = StateDisk.loaded(picture)
         assert isinstance(state, StateDisk)
-        state.after_write = self.storage_point
-        return state
+        return self._watched(state)
 
     def say(self, text: str) -> None:
         """Add to the trace."""
@@ -195,7 +210,7 @@ class Node:
         seeds = world.rng.getrandbits(64), world.rng.getrandbits(64)
         self.state_number = self.log.state_number()
         self.states = {self.state_number: self.states[self.state_number]}
-        self.state.after_write = self.storage_point
+        self._watched(self.state)
         self.machine = KeyspaceMachine(self.state, lookup=lookup, rng=random.Random(seeds[0]))
         hard_state = self.log.hard_state()
         self.core = self._core(hard_state, random.Random(seeds[1]))
@@ -258,9 +273,10 @@ class Node:
         self.paused = False
         self._loop.resume()
 
-    def flush(self) -> None:
-        """Make the state survive a crash. To be given like input."""
-        self.machine.flush()
+    def want_flush(self) -> None:
+        """Have the state flushed and the log cut, as by RAFT.SNAPSHOT NOW. To be given like input."""
+        self.wake()
+        self.replica.snapshots.want_flush()
 
     def storage_point(self) -> None:
         """A storage operation is over: the power may fail right here."""
@@ -294,6 +310,14 @@ class Node:
             self.die(str(error), killed=True)
 
     # -- Private -------------------------------------------------------------------------------------
+
+    def _watched(self, state: StateDisk) -> StateDisk:
+        def flushed() -> None:
+            if self.states.get(self.state_number) is state:
+                self.world.flushed(self, state.durable_index())
+
+        state.after_write, state.after_flush = self.storage_point, flushed
+        return state
 
     def _drive(self) -> Driver:
         self._loop = SimulatedLoop(self)

@@ -25,7 +25,7 @@ from respraft.config import (
     NodeConfig,
     PeerConfig,
 )
-from respraft.raft.message import NO_TIME, Entry, NodeId, Term, VoteRequest, VoteResponse
+from respraft.raft.message import NO_TIME, Entry, Index, NodeId, Term, VoteRequest, VoteResponse
 from respraft.raft.ready import HardState, LogWrite, Ready, Role
 from respraft.replica.batch import Answer
 from respraft.replica.status import ReplicaMessage
@@ -61,6 +61,7 @@ class Result:
     entries: int = 0  # Applied ones.
     terms: int = 0  # In which somebody led.
     lives: int = 0
+    installs: int = 0  # Of other nodes' states.
 
     @property
     def passed(self) -> bool:
@@ -107,6 +108,7 @@ class Simulation:
         self._led: dict[NodeId, tuple[int, Term]] = {}  # Life and term that each node was last seen to lead.
         # Of which leader's time a node knew as it voted in a term.
         self._time_known: dict[tuple[NodeId, Term], Term] = {}
+        self.installs = 0
         self._commands = 0
         self._asked = 0
 
@@ -149,6 +151,7 @@ class Simulation:
         result.trace_digest = self.trace.digest()
         result.last_events = list(self.trace.lines)
         result.commands = self._commands
+        result.installs = self.installs
         result.entries = len(self.state_machine_safety.entries)
         result.terms = len(self.election_safety.leader_by_term)
         result.lives = sum(node.lives for node in self.nodes.values())
@@ -352,12 +355,24 @@ class Simulation:
         self.promises_kept.written((node.id, node.incarnation), write.hard_state)
         self.durability.written(node, write)
 
+    def flushed(self, node: Node, index: Index) -> None:
+        """The state in use survives a crash as of `index`."""
+        self.state_never_goes_back.flushed((node.id, node.incarnation), index)
+
     def turned(self, node: Node, applied: int) -> None:
-        """A turn is over."""
+        """A turn is over. To look at the state means to write what has gathered: not always."""
         if applied:
             index = node.replica.status().applied_index
-            self.same_state.observe(node.id, index, node.machine.digest())
             self.state_never_goes_back.applied((node.id, node.incarnation), index)
+            if self.rng.random() < self.faults.looks:
+                self.same_state.observe(node.id, index, node.machine.digest())
+
+    def installed(self, node: Node) -> None:
+        """A node has gone over to another node's state."""
+        index = node.replica.status().applied_index
+        self.installs += 1
+        self.state_never_goes_back.applied((node.id, node.incarnation), index)
+        self.same_state.observe(node.id, index, node.machine.digest())
 
     # -- Private -----------------------------------------------------------------------------------
 

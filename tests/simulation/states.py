@@ -51,6 +51,7 @@ class SimulatedStates(States):
         node.state_number = install.state_number
         for number in [number for number in node.states if number < install.state_number]:
             del node.states[number]
+        node.world.installed(node)
         node.storage_point()
 
     def arrived(self, term: Term, picture: bytes) -> None:
