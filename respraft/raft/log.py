@@ -30,8 +30,9 @@ Raft paper: section 5.3 (log matching), section 7 (compaction).
 """
 
 from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import Final
 
+from respraft.raft.log_reader import LogReader
 from respraft.raft.message import Entry, Index, SnapshotPoint, Term
 
 ENTRY_OVERHEAD_BYTES: Final = 160
@@ -42,36 +43,6 @@ TERMS_MAX: Final = 256
 
 ITERATE_BYTES: Final = 1 << 20
 """How much of the log `iterate()` reads at a time."""
-
-
-class LogReader(Protocol):
-    """The durable log, for reading. Called on the event loop while a write runs on another thread.
-
-    What a write replaces or cuts off must not be asked for from the moment on at which it is handed out.
-    """
-
-    def first_index(self) -> Index:
-        """The lowest index in the log; 1 in an empty log that was never compacted."""
-        ...
-
-    def last_index(self) -> Index:
-        """The highest durable index; `first_index() - 1` in an empty log."""
-        ...
-
-    def base(self) -> SnapshotPoint:
-        """The place before the first entry: index `first_index() - 1`; zeros in a log never compacted."""
-        ...
-
-    def term(self, index: Index) -> Term:
-        """The term of the entry at `index`, which is between first and last, or at the base."""
-        ...
-
-    def entries(self, low: Index, high: Index, bytes_max: int) -> list[Entry]:
-        """Entries from `low` up to but without `high`, all of them in the log.
-
-        Stops before the payloads exceed `bytes_max`, but returns at least one entry.
-        """
-        ...
 
 
 class RaftLog:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from respraft.raft.log import LogReader
+from respraft.raft.log_reader import LogReader
 from respraft.raft.message import Entry, Index, SnapshotPoint
 from respraft.raft.ready import HardState
 
