@@ -269,6 +269,11 @@ class RaftConfig:
     entry_cache_bytes: int = limit(16 * MIB, 0, 4 * GIB)
     """Recent log entries kept in memory; what is sent to followers and applied is nearly always there."""
 
+    unwritten_bytes_max: int = limit(128 * MIB, KIB, 16 * GIB)
+    """Entries that may wait for the leader's own disk, past which it appends no more for a while: the others
+    commit without it, so nothing else would bound its memory. Twice what one node's clients have in flight
+    before they are not read any more; a disk that is merely busy is never that far behind."""
+
     batch_commands_max: int = limit(4096, 1, 65_536)
     """Commands per log entry. More of one turn go into the next entry."""
 

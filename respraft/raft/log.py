@@ -280,7 +280,7 @@ class RaftLog:
         return entries
 
     @property
-    def backlog_bytes(self) -> int:
+    def unwritten_bytes(self) -> int:
         """What is held in memory beyond the cache's size, since it waits for this node's disk."""
         return max(0, self._cache_bytes - self._cache_bytes_max)
 

@@ -13,16 +13,11 @@ own nodes answer them, nor their time-outs.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
 
 from respraft.raft.configuration import Configuration
 from respraft.raft.message import KIND_CONFIGURATION, KIND_NORMAL, Entry, Index, NodeId
 from respraft.replica.batch import KIND_BATCH, KIND_OPEN, parse_header
 from respraft.replica.session import SessionTable
-
-BACKLOG_BYTES_MAX: Final = 128 << 20
-"""Bytes that may wait for the leader's disk. Twice what one node's clients have in flight before they are
-not read any more: a disk that is merely busy is never that far behind."""
 
 
 class Admission:

@@ -37,7 +37,7 @@ from respraft.raft.message import (
 )
 from respraft.raft.node import RaftNode
 from respraft.raft.ready import Role
-from respraft.replica.admission import BACKLOG_BYTES_MAX, Admission
+from respraft.replica.admission import Admission
 from respraft.replica.applier import Applier
 from respraft.replica.barrier import ReadBarrier, ReadGroup
 from respraft.replica.batch import TIME_PAYLOAD, Answer, Client, Refusal, UnknownPayload
@@ -403,7 +403,7 @@ class Replica:
 
     def _full(self) -> bool:
         """Whether this leader's disk is too far behind to append any more."""
-        return self._core.log.backlog_bytes > BACKLOG_BYTES_MAX
+        return self._core.log.unwritten_bytes > self._config.raft.unwritten_bytes_max
 
     def _on_forward(self, request: ForwardRequest) -> None:
         core = self._core

@@ -1,27 +1,18 @@
 """A leader whose disk hangs leads on, since the others commit what it sends: its memory stays bounded."""
 
-import pytest
-
 from respraft.config import RaftConfig
-from respraft.replica import replica as replica_module
 from tests.unit.replica.cluster import Cluster, Node
 
 KIB = 1024
 LIMIT = 256 * KIB
 
 
-@pytest.fixture(autouse=True)
-def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real one is 128 MiB."""
-    monkeypatch.setattr(replica_module, "BACKLOG_BYTES_MAX", LIMIT)
-
-
 def held(node: Node) -> int:
-    return node.core.log.backlog_bytes
+    return node.core.log.unwritten_bytes
 
 
 def test_what_waits_for_a_leaders_disk_is_bounded_and_goes_on_when_it_is_written() -> None:
-    cluster = Cluster(raft=RaftConfig(entry_cache_bytes=0))
+    cluster = Cluster(raft=RaftConfig(entry_cache_bytes=0, unwritten_bytes_max=LIMIT))
     leader, origin = cluster.leader(), cluster.followers()[0]
     term = leader.core.term
     leader.disk_held = True
@@ -46,7 +37,7 @@ def test_what_waits_for_a_leaders_disk_is_bounded_and_goes_on_when_it_is_written
 
 def test_a_refusal_for_want_of_room_is_no_flood() -> None:
     """The origin offers again once, and then after an election timeout without progress."""
-    cluster = Cluster(raft=RaftConfig(entry_cache_bytes=0))
+    cluster = Cluster(raft=RaftConfig(entry_cache_bytes=0, unwritten_bytes_max=LIMIT))
     leader, origin = cluster.leader(), cluster.followers()[0]
     leader.disk_held = True
     for number in range(30):
