@@ -293,9 +293,10 @@ class RaftConfig:
     keep_entries: int = limit(10_000, 0, 1_000_000_000)
     """The same in entries; whichever is less."""
 
-    keep_bytes_max: int = limit(256 * MIB, KIB, 1024 * GIB)
+    keep_bytes_max: int = limit(GIB, KIB, 1024 * GIB)
     """The most log that is kept for followers that are connected and behind, or are being sent a snapshot.
-    Past it the head is cut off all the same, and they need another one."""
+    Past it the head is cut off all the same, and they need another one: it must hold what is written while a
+    whole state travels, or such a follower never catches up."""
 
     def __post_init__(self) -> None:
         _check_ranges("raft", self)
