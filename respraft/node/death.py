@@ -37,6 +37,11 @@ def die_of_log() -> NoReturn:
     die(EXIT_STORAGE_FAILED, "the log cannot be written; the node stops")
 
 
+def die_of_state() -> NoReturn:
+    """End the process after an exception of a flush of the state."""
+    die(EXIT_STORAGE_FAILED, "the state cannot be flushed; the node stops")
+
+
 def storage_advice(error: StorageFailed) -> str:
     """Return what to do about it, as sentences for the operator."""
     text = str(error)

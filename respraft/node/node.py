@@ -27,7 +27,7 @@ from respraft.config import Config
 from respraft.node.announcer import Announcer
 from respraft.node.bring_up import bring_up
 from respraft.node.clocks import MachineClocks
-from respraft.node.death import die_in_doubt, die_of_log
+from respraft.node.death import die_in_doubt, die_of_log, die_of_state
 from respraft.node.disk_thread import DiskThread
 from respraft.node.driver import Driver
 from respraft.node.states import StateThread
@@ -180,8 +180,7 @@ class Node(Generic[M]):
             return
         if self._taken:
             self.driver.stop()
-            await self.network.close()
-            await self.states.close()
+            await self._close_ends()
         self.machine.flush()
 
     def close(self) -> None:
@@ -308,6 +307,7 @@ class Node(Generic[M]):
             directories=self._states,
             open_store=self._open_state,
             replaced=self._state_replaced,
+            die=die_of_state if self._failed is None else self._fail_on_thread,
         )
 
     def _close_state(self) -> None:
@@ -335,7 +335,7 @@ class Node(Generic[M]):
         raise error
 
     def _fail_on_thread(self) -> None:
-        """A log write failed; this is its thread, which then ends."""
+        """A log write or a flush failed; this is its thread, which does nothing more."""
         error = sys.exception()
         assert error is not None, "called while an exception is handled"
         self._loop.call_soon_threadsafe(self._fail, error)
@@ -347,8 +347,12 @@ class Node(Generic[M]):
             self.driver.stop()
             if self._watching is not None:
                 self._watching.cancel()
-            self._closing = self._loop.create_task(self.network.close())
+            self._closing = self._loop.create_task(self._close_ends())
             self._failed(error)
+
+    async def _close_ends(self) -> None:
+        await self.network.close()
+        await self.states.close()
 
     async def _watch(self) -> None:
         """Have samples taken away, and say in the log what has changed."""

@@ -10,7 +10,7 @@ the event loop waits for no disk. A picture serves all peers that need one while
 last of them.
 
 A transfer that fails costs its peer time and nobody anything else: it is logged, and tried again when the
-peer has shown that it still needs one. A flush that fails ends the process, like a log write.
+peer has shown that it still needs one. A flush that fails ends the node, like a log write.
 """
 
 import asyncio
@@ -26,7 +26,6 @@ from typing import Any, Final
 
 import msgspec
 
-from respraft.node.death import EXIT_STORAGE_FAILED, die
 from respraft.node.driver import Driver, States
 from respraft.peer.network import PeerNetwork
 from respraft.peer.snapshot_network import SnapshotFailed, SnapshotOwner, SnapshotTarget
@@ -86,6 +85,7 @@ class StateThread(States, SnapshotOwner):
         directories: StateDirectories,
         open_store: Callable[[int], StateStore],
         replaced: Callable[[StateStore], None],
+        die: Callable[[], object],
     ) -> None:
         """Begin with the node's present state.
 
@@ -98,6 +98,8 @@ class StateThread(States, SnapshotOwner):
             directories: Where states are.
             open_store: Opens the state of a number. Called on the thread.
             replaced: Called with the store that has taken the place of `store`; it is the caller's to close.
+            die: Called on the thread while the exception of a flush is handled. If it returns, the flush is
+                never reported as done, nor another one begun.
         """
         self.counters = StateCounters()
         self._flush_s: list[float] = []
@@ -110,6 +112,7 @@ class StateThread(States, SnapshotOwner):
         self._directories = directories
         self._open_store = open_store
         self._replaced = replaced
+        self._die = die
         self._driver: Driver | None = None
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="respraft-state")
@@ -222,7 +225,7 @@ class StateThread(States, SnapshotOwner):
             self.counters.sent_bytes += offer.size
             _log.info("node %d has the state, after %.1f s", peer, time.monotonic() - begin_s)
             await self._until_installed(peer)
-        except (SnapshotFailed, OSError) as error:
+        except (SnapshotFailed, StorageFailed, OSError) as error:
             self.counters.failed += 1
             _log.error("the state could not be brought to node %d, and will be again: %s", peer, error)
             await asyncio.sleep(RETRY_S)
@@ -306,18 +309,20 @@ class StateThread(States, SnapshotOwner):
         try:
             flush()
         except Exception:
-            die(EXIT_STORAGE_FAILED, "the state cannot be flushed; the node stops")
+            self._die()
+            return
         with contextlib.suppress(RuntimeError):  # The loop is gone.
             self._loop.call_soon_threadsafe(self._flushed, time.monotonic() - begin_s, asking)
 
     def _picture(self, flush: Callable[[], None], store: StateStore) -> Path:
-        """Make a checkpoint. Raises OSError; a database that fails ends the process."""
+        """Make a checkpoint. Raises OSError, and StorageFailed if `die` returns."""
         path = self._directories.new_checkpoint()
         try:
             flush()  # Outside of the checkpoint, which keeps the interpreter to itself meanwhile.
             store.checkpoint(path)
         except StorageFailed:
-            die(EXIT_STORAGE_FAILED, "the state cannot be flushed; the node stops")
+            self._die()
+            raise
         return path
 
     def _open(self, number: int, term: Term) -> tuple[StateStore, InstallSnapshot]:

@@ -20,8 +20,14 @@ PATIENT_S = 30.0
 class Nodes:
     """Three nodes of one cluster, which share a counter, in this process."""
 
-    def __init__(self, directory: Path, machine: Callable[[], respraft.Machine] = Counter) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        machine: Callable[[], respraft.Machine] = Counter,
+        raft: respraft.RaftConfig | None = None,
+    ) -> None:
         self.directory = directory
+        self.raft = raft or respraft.RaftConfig()
         self.machine = machine
         self.members = [
             respraft.Member(node_id, f"{LOOPBACK}:{port}")
@@ -38,6 +44,7 @@ class Nodes:
             directory=self.directory / str(node_id),
             members=self.members,
             timeout_s=PATIENT_S,
+            raft=self.raft,
         )
 
     def start(self) -> None:
@@ -248,6 +255,34 @@ def test_a_node_whose_disk_gives_out_stops_and_the_program_goes_on(nodes: Nodes)
     victim.stop()
     victim.start()
     assert victim.read(b"value") == others[0].read(b"value")
+
+
+def test_a_node_that_was_away_for_long_is_sent_the_state(tmp_path: Path) -> None:
+    small = respraft.RaftConfig(compact_entries=20, keep_entries=5, keep_bytes=0)
+    nodes = Nodes(tmp_path, raft=small)
+    nodes.start()
+    try:
+        assert nodes.all[0].write(b"1") == 1
+        away = nodes.followers()[0]
+        away.stop()
+        behind = next(node for node in nodes.all if node is not away)
+        for number in range(100):
+            behind.write(b"1")
+            if number % 10 == 0:
+                with pytest.raises(respraft.CommandError):
+                    behind.write(b"bad")
+        eventually(lambda: behind.status().first_index > 50)
+        with pytest.raises(respraft.NoSuchEntry):
+            behind.entry(1)
+        away.start()
+        assert away.read(b"value") == 101
+        assert away.status().first_index > 50
+        assert away.write(b"1") == 102
+        nodes.stop()
+        nodes.start()
+        assert [node.read(b"value") for node in nodes.all] == [102] * 3
+    finally:
+        nodes.stop()
 
 
 def test_a_machine_that_is_not_deterministic_stops_its_node_and_says_so(tmp_path: Path) -> None:
