@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         NotMember,
         OutcomeUnknown,
         ReadTimeout,
+        ReplyLost,
         SnapshotFailed,
         Stopped,
     )
@@ -74,6 +75,7 @@ __all__ = (
     "OutcomeUnknown",
     "RaftConfig",
     "ReadTimeout",
+    "ReplyLost",
     "SnapshotFailed",
     "StartRefused",
     "Status",

@@ -13,12 +13,12 @@ everything that was acknowledged before it began.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
 from respraft.commands.table import LOCAL_COMMANDS, CommandTable
-from respraft.library.configuration import Configuration, Entry, Status
+from respraft.library.configuration import Configuration, Entry, Member, Status
 from respraft.library.errors import (
     Busy,
     ChangeRefused,
@@ -31,6 +31,7 @@ from respraft.library.errors import (
     NotMember,
     OutcomeUnknown,
     ReadTimeout,
+    ReplyLost,
     SnapshotFailed,
     Stopped,
 )
@@ -39,8 +40,11 @@ from respraft.library.machine import Machine
 from respraft.library.user_machine import NO_NAME, UserMachine, pieces_of
 from respraft.node.node import Node
 from respraft.raft import ready as raft
+from respraft.raft.configuration import Member as RaftMember
 from respraft.raft.message import NOBODY, Index, NodeId
+from respraft.replica.admin import ChangeDone
 from respraft.replica.batch import Answer, Refusal
+from respraft.replica.changes import SetMembers
 from respraft.resp.errors import ReplyError
 from respraft.server.server import Server
 
@@ -49,6 +53,9 @@ COMMAND_BYTES_MAX: Final = 64 << 20
 
 COMMAND_OVERHEAD_BYTES: Final = 16
 """What a command counts for besides its bytes, as it is limited what is in flight."""
+
+CHANGE_S: Final = 60.0
+"""How long a change of members may take where a call does not say it: new ones get the whole state first."""
 
 DRAIN_S: Final = 5.0
 """How long a stopping node waits for what is in flight."""
@@ -110,6 +117,8 @@ class AsyncNode:
         except BaseException:
             await self._close(node)
             raise
+        if node.replica.membership.joining:
+            node.replica.membership.contact({each.id: each.peer for each in self._configuration.join})
         node.start()
         self._node = node
 
@@ -152,6 +161,7 @@ class AsyncNode:
             NotExecuted: It was not and will not be executed (NoLeader, NotMember, Busy, Loading, Stopped).
             OutcomeUnknown: It was handed over, and no answer came in time: executed once, or never. Trying
                 again may execute it twice.
+            ReplyLost: It was executed, once, while this node was away.
             NodeFailed: This node has stopped by itself; the outcome is unknown.
             ValueError: The command is longer than 64 MiB.
         """
@@ -194,6 +204,38 @@ class AsyncNode:
             raise ChangeRefused(str(refusal)) from None
         await self._answer_of(call)
 
+    async def set_members(self, members: Sequence[Member], timeout: float = CHANGE_S) -> None:
+        """Make these the members of the cluster, in one change; any node may be asked.
+
+        New members must be running by then, each with its own id, without `members` and with those that are
+        there now as `join` in its configuration. They first get the log, and vote once they have it; until
+        then those who leave still do. Members that are left out leave for good, and their ids are never given
+        again. A node that belongs to no cluster, and has its own id in the list, founds one with the others.
+
+        Args:
+            members: All of them, as they shall be at the end.
+            timeout: Seconds until all of it is done.
+
+        Raises:
+            ChangeRefused: Nothing was changed, and the text says why: a wrong list, a new node that cannot be
+                reached, an id in use or used before, another change under way.
+            NotExecuted: Nothing was changed (NoLeader, NotMember, Busy, Stopped).
+            OutcomeUnknown: It is not done in time, and may be yet. Ask again: what is done stays done.
+            NodeFailed: This node has stopped by itself.
+        """
+        node = self._running()
+        own = next((member for member in members if member.id == self._configuration.id), None)
+        if node.replica.membership.joining and own is not None:
+            self._found(node, own)
+        wanted = tuple(RaftMember(each.id, each.peer, each.client, 0, each.voter) for each in members)
+        call = _Call(asyncio.get_running_loop().create_future(), 0)
+        refusal = node.change_members(SetMembers(wanted), call, timeout * 1000)
+        if refusal is not None:
+            raise _error_of(refusal, node)
+        done: ChangeDone = await self._answer_of(call)
+        if done.code:
+            raise ChangeRefused(done.text)
+
     # -- Views ---------------------------------------------------------------------------------------
 
     def leader(self) -> NodeId | None:
@@ -233,6 +275,13 @@ class AsyncNode:
         if self._node.failure is not None:
             raise _failure(self._node.failure)
         return self._node
+
+    @staticmethod
+    def _found(node: Node[UserMachine], own: Member) -> None:
+        try:
+            node.found(own.peer, own.client)
+        except raft.AlreadyStarted as refusal:
+            raise ChangeRefused(str(refusal)) from None
 
     async def _execute(self, command: bytes, timeout: float | None, *, write: bool) -> Any:
         if len(command) > COMMAND_BYTES_MAX:
@@ -362,6 +411,7 @@ _ERRORS: Final[Mapping[Refusal, tuple[type[Error], str]]] = {
     Refusal.NO_LEADER: (NoLeader, "no leader is known; nothing was executed"),
     Refusal.BUSY: (Busy, "too much is in flight on this node; nothing was executed"),
     Refusal.LOADING: (Loading, "this node still replays its log; nothing was executed"),
+    Refusal.REPLY_LOST: (ReplyLost, "executed, once; its reply is lost, so read to see what it did"),
     Refusal.OUTCOME_UNKNOWN: (OutcomeUnknown, "no answer in time; the command is executed once, or never"),
     Refusal.NOT_HANDED_OVER: (ChangeRefused, "leadership was not handed over in time"),
     Refusal.READ_UNCONFIRMED: (ReadTimeout, "no quorum confirmed the leader in time"),

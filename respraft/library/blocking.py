@@ -10,14 +10,14 @@ many at a time; each waits until it is done.
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import uvloop
 
-from respraft.library.async_node import AsyncNode
-from respraft.library.configuration import Configuration, Entry, Status
+from respraft.library.async_node import CHANGE_S, AsyncNode
+from respraft.library.configuration import Configuration, Entry, Member, Status
 from respraft.library.errors import Stopped
 from respraft.library.machine import Machine
 from respraft.raft.message import Index, NodeId
@@ -76,6 +76,10 @@ class Node:
     def transfer_leadership(self, to: NodeId | None = None) -> None:
         """Hand leadership over, to `to` or to whoever is furthest. See `AsyncNode.transfer_leadership`."""
         self._wait_for(self._node.transfer_leadership(to))
+
+    def set_members(self, members: Sequence[Member], timeout: float = CHANGE_S) -> None:
+        """Make these the members of the cluster, in one change. See `AsyncNode.set_members`."""
+        self._wait_for(self._node.set_members(members, timeout))
 
     def leader(self) -> NodeId | None:
         """Return the leader's id as far as this node knows, or None. See `AsyncNode.leader`."""

@@ -46,7 +46,11 @@ class Configuration:
 
     members: Sequence[Member] = ()
     """Those that form the cluster the first time; all of them must be started then. Later the log knows
-    better. Without any, the node waits to be added by `set_members` of another."""
+    better. Without any, the node waits until `set_members` adds it to a cluster, or founds one."""
+
+    join: Sequence[Member] = ()
+    """Of a node without `members`: some members of the cluster that it shall be added to, best all. It calls
+    them until its log knows who they are."""
 
     cluster: str = "respraft"
     """Name of the cluster. Nodes of different clusters refuse each other."""

@@ -11,6 +11,7 @@
     │   ├── ChangeRefused        a change of members that cannot be made
     │   └── Stopped              this node is not running
     ├── OutcomeUnknown       executed once or not at all; read before you write again
+    ├── ReplyLost            executed once, but this node cannot tell what the machine returned
     ├── CommandError         the machine said no, on every node alike; nothing has changed
     ├── NoSuchEntry          the log does not hold that entry
     ├── SnapshotFailed       the machine cannot say what its state is
@@ -69,6 +70,10 @@ class Stopped(NotExecuted):
 
 class OutcomeUnknown(Error, TimeoutError):
     """A write was handed over and not seen applied in time: it is executed once, now or soon, or never."""
+
+
+class ReplyLost(Error):
+    """A write was executed, once. It came to this node in a snapshot, which carries no replies."""
 
 
 class CommandError(Error):

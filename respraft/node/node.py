@@ -38,6 +38,7 @@ from respraft.peer.network import PeerNetwork
 from respraft.raft.message import NOBODY, NodeId
 from respraft.raft.ready import NotLeader, TransferRefused
 from respraft.replica.batch import Answer, Refusal
+from respraft.replica.changes import Action
 from respraft.replica.formation import PeerIdentity
 from respraft.replica.machine import Command, Machine
 from respraft.replica.status import ReplicaMessage
@@ -212,6 +213,16 @@ class Node(Generic[M]):
         """Hand leadership over, and have a turn follow; see `Replica.transfer_leadership`."""
         self.driver.wake()
         self.replica.transfer_leadership(to, client)
+
+    def change_members(self, action: Action, client: NodeClient, timeout_ms: float) -> Refusal | None:
+        """Have the leader carry out a change of members; see `Membership.ask`."""
+        self.driver.wake()
+        return self.replica.membership.ask(client, action, self.driver.now_ms, timeout_ms)
+
+    def found(self, peer: str, client: str) -> None:
+        """Found a cluster of this node alone; see `Membership.found`."""
+        self.driver.wake()
+        self.replica.membership.found(peer, client)
 
     async def hand_over(self) -> None:
         """If this node leads, hand leadership to the best of the others, and wait until that has ended."""

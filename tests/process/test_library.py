@@ -346,3 +346,76 @@ def test_a_configuration_that_cannot_be_says_what_would_be_right(tmp_path: Path)
         Nodes(tmp_path).new_node(4)
     with pytest.raises(respraft.ConfigError, match="members and peer_listen are missing"):
         respraft.AsyncNode(Counter(), respraft.Configuration(id=1, directory=tmp_path))
+
+
+def test_members_are_replaced_in_one_change_asked_of_any_node(nodes: Nodes, tmp_path: Path) -> None:
+    nodes.all[0].write(b"7")
+    leaver = nodes.leader()
+    stays = [node for node in nodes.all if node is not leaver]
+    fourth = respraft.Member(4, f"{LOOPBACK}:{free_ports(1)[0]}")
+    joining = respraft.Node(
+        Counter(),
+        respraft.Configuration(
+            id=4, directory=tmp_path / "4", peer_listen=fourth.peer, join=nodes.members, timeout_s=PATIENT_S
+        ),
+    )
+    with joining:
+        with pytest.raises(respraft.NotMember):
+            joining.write(b"1")
+        left = leaver.status().id
+        wanted = [member for member in nodes.members if member.id != left] + [fourth]
+        stays[0].set_members(wanted)
+        assert joining.read(b"value") == 7
+        assert joining.write(b"1") == 8
+        for node in (joining, *stays):
+            assert eventually(lambda node=node: node.status().members == tuple(wanted))  # type: ignore[misc]
+        with pytest.raises(respraft.NotMember, match="removed"):
+            eventually(lambda: leaver.write(b"1") and False)
+        # Said again, it is done already.
+        stays[1].set_members(wanted)
+        with pytest.raises(respraft.ChangeRefused, match=f"{left}"):
+            stays[0].set_members([*wanted, nodes.members[left - 1]])
+    assert stays[0].write(b"1") == 9
+
+
+def test_a_node_that_cannot_be_reached_is_not_added(nodes: Nodes) -> None:
+    before = nodes.all[0].status().members or tuple(nodes.members)
+    nobody = respraft.Member(4, f"{LOOPBACK}:{free_ports(1)[0]}")
+    for node in nodes.all:
+        with pytest.raises(respraft.ChangeRefused, match="cannot reach node 4"):
+            node.set_members([*nodes.members, nobody])
+    with pytest.raises(respraft.ChangeRefused):
+        nodes.all[0].set_members([])
+    with pytest.raises(respraft.ChangeRefused):
+        nodes.all[0].set_members([*nodes.members, nodes.members[0]])
+    assert nodes.all[0].status().members == before
+    assert nodes.all[0].write(b"1") == 1
+
+
+def test_nodes_without_a_cluster_found_one_where_they_are_told_to(tmp_path: Path) -> None:
+    nodes = Nodes(tmp_path)
+    nodes.all = [
+        respraft.Node(
+            Counter(),
+            respraft.Configuration(
+                id=member.id,
+                directory=tmp_path / str(member.id),
+                peer_listen=member.peer,
+                join=nodes.members,
+                timeout_s=PATIENT_S,
+            ),
+        )
+        for member in nodes.members
+    ]
+    nodes.start()
+    try:
+        for node in nodes.all:
+            with pytest.raises(respraft.NotMember):
+                node.write(b"1")
+        nodes.all[1].set_members(nodes.members)
+        assert [node.write(b"1") for node in nodes.all] == [1, 2, 3]
+        nodes.stop()
+        nodes.start()
+        assert [node.read(b"value") for node in nodes.all] == [3, 3, 3]
+    finally:
+        nodes.stop()

@@ -67,6 +67,7 @@ async def with_states(path: Path, test: Callable[[StateThread, Around], Any]) ->
         directories=directories,
         open_store=lambda number: store,
         replaced=lambda _: None,
+        die=lambda: None,
     )
     states.network = cast(Any, around)
     states.start(cast(Any, around))
