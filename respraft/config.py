@@ -85,6 +85,10 @@ class ClientConfig:
     """How long a command that was handed over may take before the client is told TIMEOUT, outcome unknown.
     Longer than `park_ms`, since giving up here costs the client its certainty."""
 
+    max_stale_ms: int = limit(5000, 10, _DAY_MS)
+    """How old, at most, the state may be from which a connection is answered that has sent READONLY. Such
+    reads need no word with the leader, and go on while there is none; past this age they wait like others."""
+
     bulk_bytes_max: int = limit(64 * MIB, 1, 64 * MIB)
     """Longest single argument: a key or a value."""
 

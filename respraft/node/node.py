@@ -209,6 +209,13 @@ class Node(Generic[M]):
         self.driver.wake()
         return self.replica.submit_reads(client, commands, database, size)
 
+    def submit_stale_reads(
+        self, client: NodeClient, commands: list[Command], database: int, size: int
+    ) -> Refusal | None:
+        """Take a client's group whose reads need not be the newest; see `Replica.submit_stale_reads`."""
+        self.driver.wake()
+        return self.replica.submit_stale_reads(client, commands, database, size)
+
     def transfer_leadership(self, to: NodeId, client: NodeClient) -> None:
         """Hand leadership over, and have a turn follow; see `Replica.transfer_leadership`."""
         self.driver.wake()

@@ -169,6 +169,15 @@ class Replica:
         """Forget a client's group of one write if it was not handed over yet; see `Origin.withdraw`."""
         return self._origin.withdraw(client, size)
 
+    def submit_stale_reads(
+        self, client: Client, commands: list[Command], database: int, size: int
+    ) -> Refusal | None:
+        """Take a client's group that only reads, and may be answered from a state of `max_stale_ms` ago."""
+        refusal = self._closed()
+        if refusal is None:
+            self._barrier.submit_stale(ReadGroup(client, database, commands, size, self._now_ms))
+        return refusal
+
     def receive(self, sender: NodeId, incarnation: int, message: ReplicaMessage) -> None:
         """Take a message that came over a link whose handshake named `sender` and `incarnation`."""
         if not self.membership.is_welcome(sender, incarnation):
@@ -257,6 +266,7 @@ class Replica:
         self._watch_handover()
         if core.transfer is None:
             self._origin.flush(core.leader, core.term, self._now_ms)
+        stale = self._barrier.take_stale(self._now_ms)
         self._ask_barrier()
         self.membership.flush(self._now_ms)
         ready = core.take_ready(write_allowed=not self._write_in_flight)
@@ -268,7 +278,7 @@ class Replica:
             self._apply(ready.committed)
         if self.membership.applied(self._applier.index, self._applier.configuration):
             self._serve_nobody(Refusal.NO_CLUSTER)  # What would have been applied, has been.
-        self._answer_reads()
+        self._answer_reads(stale)
         self._answers += self.membership.take_answers()
         self._again = self._again or ready.more
         if ready.write is not None:
@@ -484,10 +494,11 @@ class Replica:
         if self._loading and self._core.commit_index - applier.index <= LOADING_ENTRIES:
             self._loading = False
 
-    def _answer_reads(self) -> None:
-        """Answer the reads whose index has been applied."""
+    def _answer_reads(self, stale: list[ReadGroup]) -> None:
+        """Answer the reads whose index has been applied, and those that need not wait for one."""
         due = self._barrier.due(self._applier.index, self._now_ms)
         self._answers += self._reading.answer(due, self._wall_ms)
+        self._answers += self._reading.answer_stale(stale)
         self._again = self._again or self._reading.again
 
     def _read_at_entry(self, group: ReadGroup) -> Refusal | None:

@@ -50,6 +50,7 @@ class ReplicaCounters(msgspec.Struct):
     forwards_refused: int = 0
     barriers_asked: int = 0
     reads_answered: int = 0
+    reads_stale: int = 0  # Among those answered: from a state that need not be the newest.
     reads_at_entry: int = 0  # Reads that took a log entry because a key was due.
     time_entries: int = 0
     flushes: int = 0  # Of the state, completed.

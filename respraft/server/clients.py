@@ -97,6 +97,7 @@ class ClientConnection(asyncio.Protocol):
         self.created_ms = owner.now_ms
         self.last_active_ms = owner.now_ms
         self.last_command = b""
+        self.stale_reads = False
         self.no_evict = False
         self.no_touch = False
         self.reply_mode = "on"

@@ -149,7 +149,10 @@ class Server:
         """Give a client's group to the replica, and have a turn follow."""
         if writes:
             return self.node.submit(client, writes, reads, client.database, size)
-        return self.node.submit_reads(client, [command for _, command in reads], client.database, size)
+        commands = [command for _, command in reads]
+        if client.stale_reads:
+            return self.node.submit_stale_reads(client, commands, client.database, size)
+        return self.node.submit_reads(client, commands, client.database, size)
 
     def execute_local(self, client: ClientConnection, args: Command) -> Reply | NoReply | Deferred:
         """Run a LOCAL command."""

@@ -464,8 +464,22 @@ _LEASES: Final = {
     "delay_us": 8_000,
     "delay_tail": 0.1,
 }
-# And processes that are started again at once.
-_LEASES_AND_CRASHES: Final = {**_LEASES, "crashes": 6.0, "leaders_share": 0.3, "down_ms": 20}
+# Nothing is slow, but middleboxes say that leaders are gone which go on serving their clients.
+_FENCED: Final = {**_LEASES, "delay_us": 100, "delay_tail": 0.0, "partitions": 0.0, "fences": 4.0}
+# Leaders hand over while they cannot be heard, or cannot hear.
+_DEAF: Final = {**_FENCED, "fences": 0.0, "pauses": 0.0, "cuts": 6.0, "transfers": 10.0}
+# Followers are cut off while little is written, and others start again at once.
+_FORGETFUL: Final = {
+    **_FENCED,
+    "fences": 2.0,
+    "cuts": 4.0,
+    "partitions": 2.0,
+    "crashes": 8.0,
+    "leaders_share": 0.1,
+    "down_ms": 5,
+    "clients": 5,
+    "think_ms": 200,
+}
 # Leaders fall while their followers are apart.
 _SHORT_REIGNS: Final = {
     "nodes": 5,
@@ -552,9 +566,9 @@ MUTATIONS: Final = (
     Mutation("a read joins an older round", 150, _read_joins_older_round, _OWN_TIME),
     Mutation("reads without a round", 150, _read_without_a_round, _TWO_LEADERS),
     Mutation("a lease counts from the echo", 150, _lease_from_the_echo, _LEASES),
-    Mutation("a reset link ends a voter's promise", 150, _reset_ends_a_promise, _LEASES),
-    Mutation("a restart ends a voter's promise", 150, _restart_ends_a_promise, _LEASES_AND_CRASHES),
-    Mutation("a lease goes on through a handover", 150, _handover_keeps_the_lease, _LEASES),
+    Mutation("a reset link ends a voter's promise", 150, _reset_ends_a_promise, _FENCED),
+    Mutation("a restart ends a voter's promise", 150, _restart_ends_a_promise, _FORGETFUL),
+    Mutation("a lease goes on through a handover", 150, _handover_keeps_the_lease, _DEAF),
     Mutation("reads before the index is applied", 30, _read_before_applied),
     Mutation("reads expire keys by the node's clock", 30, _reads_expire_by_own_clock),
     Mutation("sequence not checked", 30, _sequence_not_checked),

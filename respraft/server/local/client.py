@@ -236,7 +236,8 @@ def _kill_all(server: ServerView, client: ClientView, filters: list[Filter]) -> 
 
 def _line(server: ServerView, client: ClientView, command: str) -> bytes:
     """Return one line of CLIENT LIST: Redis's fields in Redis's order, then those of newer Redis."""
-    flags = ("e" if client.no_evict else "") + ("T" if client.no_touch else "")
+    held = (("r", client.stale_reads), ("e", client.no_evict), ("T", client.no_touch))
+    flags = "".join(flag for flag, is_set in held if is_set)
     fields: dict[str, str | int] = {
         "id": client.id,
         "addr": client.address,

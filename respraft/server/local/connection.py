@@ -1,4 +1,4 @@
-"""PING, ECHO, HELLO, SELECT, QUIT, RESET and TIME."""
+"""PING, ECHO, HELLO, SELECT, READONLY, READWRITE, QUIT, RESET and TIME."""
 
 from typing import Final
 
@@ -66,11 +66,24 @@ def quit_(_server: ServerView, client: ClientView, _args: list[bytes]) -> Reply:
     return OK
 
 
+def readonly(_server: ServerView, client: ClientView, _args: list[bytes]) -> Reply:
+    """READONLY: reads of this connection may be a little old, and then need no word with the leader."""
+    client.stale_reads = True
+    return OK
+
+
+def readwrite(_server: ServerView, client: ClientView, _args: list[bytes]) -> Reply:
+    """READWRITE: reads of this connection are never stale, as they were at its beginning."""
+    client.stale_reads = False
+    return OK
+
+
 def reset(_server: ServerView, client: ClientView, _args: list[bytes]) -> Reply:
     """RESET: as if newly connected, save for what SETINFO said, which is still true of the library."""
     client.protocol = RESP2
     client.database = 0
     client.name = b""
+    client.stale_reads = False
     client.no_evict = False
     client.no_touch = False
     client.reply_mode = REPLY_ON
@@ -110,6 +123,8 @@ FUNCTIONS: Final = {
     b"ECHO": echo,
     b"HELLO": hello,
     b"SELECT": select,
+    b"READONLY": readonly,
+    b"READWRITE": readwrite,
     b"QUIT": quit_,
     b"RESET": reset,
     b"TIME": time,

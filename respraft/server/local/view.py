@@ -73,6 +73,8 @@ class ClientView(Protocol):
     database: int
     lib_name: bytes
     lib_version: bytes
+    stale_reads: bool
+    """READONLY: its reads may be answered from a state of `client.max_stale_ms` ago."""
     no_evict: bool
     no_touch: bool
     reply_mode: str

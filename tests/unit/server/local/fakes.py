@@ -88,6 +88,7 @@ class FakeClient:
     database: int = 0
     lib_name: bytes = b""
     lib_version: bytes = b""
+    stale_reads: bool = False
     no_evict: bool = False
     no_touch: bool = False
     reply_mode: str = "on"

@@ -1,4 +1,4 @@
-"""PING, ECHO, HELLO, SELECT, QUIT, RESET and TIME."""
+"""PING, ECHO, HELLO, SELECT, READONLY, READWRITE, QUIT, RESET and TIME."""
 
 import pytest
 
@@ -100,3 +100,19 @@ def test_reset_forgets_everything_but_the_library() -> None:
 
 def test_time_is_the_time_that_reads_see() -> None:
     assert FakeServer().run(b"TIME") == [b"1700000000", b"123000"]
+
+
+def test_readonly_and_back() -> None:
+    server = FakeServer()
+    assert server.wire(b"READONLY") == b"+OK\r\n"
+    assert server.caller.stale_reads
+    assert b" flags=r " in server.wire(b"CLIENT INFO")
+    assert server.wire(b"READWRITE") == b"+OK\r\n"
+    assert b" flags=N " in server.wire(b"CLIENT INFO")
+
+
+def test_reset_ends_readonly() -> None:
+    server = FakeServer()
+    server.run(b"READONLY")
+    server.run(b"RESET")
+    assert b" flags=N " in server.wire(b"CLIENT INFO")
