@@ -33,16 +33,14 @@ from respraft.raft.message import (
     NodeId,
     ReadIndexRequest,
     ReadIndexResponse,
-    Term,
 )
 from respraft.raft.node import RaftNode
 from respraft.raft.ready import Role
-from respraft.replica.admission import Admission
 from respraft.replica.applier import Applier
 from respraft.replica.barrier import ReadBarrier, ReadGroup
-from respraft.replica.batch import TIME_PAYLOAD, Answer, Client, Refusal, UnknownPayload
+from respraft.replica.batch import Answer, Client, Refusal, UnknownPayload
 from respraft.replica.formation import Objection, PeerIdentity
-from respraft.replica.handover import Handover
+from respraft.replica.leading import Leading
 from respraft.replica.machine import Command, Machine
 from respraft.replica.membership import Membership
 from respraft.replica.message import AdminRequest, AdminResponse, ForwardRefusal, ForwardRequest
@@ -58,9 +56,6 @@ from respraft.replica.status import (
     ReplicaStatus,
     Samples,
 )
-
-TIME_ENTRY_MS: Final = 100.0
-"""A due deadline is given a time entry at most this often, unless entries come anyway."""
 
 LOADING_ENTRIES: Final = 5_000
 """A restarted node further than this behind its known commit says -LOADING rather than let clients wait."""
@@ -94,8 +89,6 @@ class Replica:
         self._again = False
         self._write_in_flight = 0  # Its number; 0: none.
         self._durable_messages: list[tuple[NodeId, Message]] = []  # Of the write in flight.
-        self._admission: tuple[Term, Admission] | None = None
-        self._time_entry_ms = 0.0
         self.membership = Membership(
             identity=identity,
             config=config,
@@ -113,7 +106,9 @@ class Replica:
             node_id=identity.node_id, machine=machine, origin=self._origin, counters=self.counters
         )
         self._loading = core.commit_index - self._applier.index > LOADING_ENTRIES
-        self._handover = Handover(config.raft)
+        self._leading = Leading(
+            core=core, applier=self._applier, machine=machine, raft=config.raft, counters=self.counters
+        )
         self.snapshots = Snapshots(
             config=config.raft, core=core, machine=machine, applier=self._applier, counters=self.counters
         )
@@ -139,8 +134,8 @@ class Replica:
         """One `TICK_MS` has passed. Peer input that came before must have been given already."""
         core = self._core
         core.tick()
-        self._refresh_admission()  # The tick may have ended this node's leadership.
-        self._append_time()
+        self._leading.refresh()  # The tick may have ended this node's leadership.
+        self._leading.append_time(self._now_ms)
         self._answers += self._origin.tick(core.leader, core.term, self._now_ms)
         self._answers += self._barrier.tick(self._now_ms)
         self.membership.tick(self._now_ms)
@@ -236,7 +231,7 @@ class Replica:
             NotLeader: This node does not lead.
             TransferRefused: That cannot be; nothing has changed.
         """
-        self._handover.begin(self._core, to, client, self._now_ms)
+        self._leading.handover.begin(self._core, to, client, self._now_ms)
 
     def refused(self, peer: NodeId, text: str, *, removed: bool) -> None:
         """A peer refuses this node; see `Membership.link_refused`."""
@@ -262,7 +257,7 @@ class Replica:
         core = self._core
         self._again = False
         self.membership.form()
-        self._refresh_admission()
+        self._leading.refresh()
         self._watch_handover()
         if core.transfer is None:
             self._origin.flush(core.leader, core.term, self._now_ms)
@@ -336,8 +331,8 @@ class Replica:
             lost_total=self._origin.lost_total,
             in_flight_bytes=self._origin.in_flight_bytes,
             reads_waiting=self._barrier.waiting,
-            handovers_begun=self._handover.begun_total,
-            handovers_done=self._handover.done_total,
+            handovers_begun=self._leading.handover.begun_total,
+            handovers_done=self._leading.handover.done_total,
             skew_ms=self._core.clock.skew_ms,
             loading=self._loading,
             refused=self.membership.refused,
@@ -362,46 +357,19 @@ class Replica:
         self._answers += self._origin.refuse_outstanding(outstanding)
         self._answers += self._barrier.refuse_all(Refusal.NO_CLUSTER)
 
-    def _refresh_admission(self) -> None:
-        """Keep a table of the sessions for the term that this node leads, and none otherwise."""
-        core = self._core
-        if core.role is not Role.LEADER:
-            self._admission = None
-        elif self._admission is None or self._admission[0] != core.term:
-            tail = core.log.iterate(self._applier.index + 1)
-            self._admission = (core.term, Admission(self._applier.sessions, tail))
-
-    def _append_time(self) -> None:
-        """On a leader with nothing else to append: let the log's time reach a due deadline.
-
-        An entry that is on its way already carries a stamp, and the next look will tell whether it was
-        enough.
-        """
-        core = self._core
-        deadline = self._machine.next_deadline()
-        if deadline is None or not core.takes_proposals or core.last_index > self._applier.index:
-            return
-        if deadline > core.clock.now_ms():
-            return
-        # With keys left that were due at the last stamp already, only the bound on one entry held them up.
-        if deadline <= self._applier.log_time_ms or self._now_ms - self._time_entry_ms >= TIME_ENTRY_MS:
-            self._time_entry_ms = self._now_ms
-            self.counters.time_entries += 1
-            core.propose(TIME_PAYLOAD)
-
     def _watch_handover(self) -> None:
         """Answer who waits for a handover, and tell origins where to go on if it came to nothing."""
         core = self._core
-        self._answers += self._handover.look(core, self._now_ms)
-        for origin, session in self._handover.release(core):
+        self._answers += self._leading.handover.look(core, self._now_ms)
+        for origin, session in self._leading.released():
             self._on_forward(ForwardRequest(origin, core.term, session, []))
 
     def _deliver(self, session: Index, payloads: list[bytes]) -> None:
         core = self._core
         if core.transfer is not None:
             return  # A question to ourselves; whoever leads in the end will be asked.
-        if self._admission is not None:
-            answer = self._admission[1].append(payloads, session, core.propose, full=self._full())
+        if self._leading.active:
+            answer = self._leading.append(payloads, session)
             if answer is not None:
                 self._origin.refused(self.identity.node_id, core.term, session, *answer)
             return
@@ -411,24 +379,18 @@ class Replica:
         request = ForwardRequest(self.identity.node_id, core.term, session, payloads)
         self._messages.append((core.leader, request))
 
-    def _full(self) -> bool:
-        """Whether this leader's disk is too far behind to append any more."""
-        return self._core.log.unwritten_bytes > self._config.raft.unwritten_bytes_max
-
     def _on_forward(self, request: ForwardRequest) -> None:
         core = self._core
         self.counters.forwards_received += len(request.payloads)
-        self._refresh_admission()
+        self._leading.refresh()
         if core.transfer is not None:
-            self._handover.hold(request.sender, request.session)
+            self._leading.handover.hold(request.sender, request.session)
             return
-        if self._admission is None:
+        if not self._leading.active:
             answer: tuple[int, int] | None = (0, 0)
         else:
             try:
-                answer = self._admission[1].append(
-                    request.payloads, request.session, core.propose, full=self._full()
-                )
+                answer = self._leading.append(request.payloads, request.session)
             except UnknownPayload as error:
                 # In a log it would stop every node; what came before it in the request is in order.
                 _log.error("node %d sent a batch that is not taken: %s", request.sender, error)
