@@ -22,6 +22,7 @@ proportion to the distance and within the bounds above.
 Pure: time comes in through `observe()`, once at the start of each turn.
 """
 
+from collections.abc import Container
 from typing import Final
 
 from respraft.raft.message import NO_TIME, HeardTime, NodeId, Term
@@ -141,6 +142,10 @@ class LogClock:
     def forget_voters(self) -> None:
         """An election begins: only clocks of those who vote in it count."""
         self._offsets.clear()
+
+    def keep_voters(self, voters: Container[NodeId]) -> None:
+        """The voters have changed: who has no vote any more, maybe for its wrong clock, counts no more."""
+        self._offsets = {voter: offset for voter, offset in self._offsets.items() if voter in voters}
 
     def lead(self, last_time_ms: int) -> None:
         """This node was elected; the last entry of its log has that stamp."""

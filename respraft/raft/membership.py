@@ -214,6 +214,7 @@ def _settled(current: Configuration) -> Configuration:
 def _append(state: RaftState, configuration: Configuration) -> Index:
     """Append it. It counts from now on, so the log is sent to exactly its members; and to those who left."""
     index = state.append_own(KIND_CONFIGURATION, configuration.encode())
+    state.clock.keep_voters(configuration.voters())
     present = configuration.peers_of(state.node_id)
     peers = state.peers
     for peer_id in present:

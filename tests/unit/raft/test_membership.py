@@ -408,3 +408,16 @@ def test_a_change_is_completed_or_undone_wherever_the_leader_dies(steps: int) ->
     successor.propose(b"after")
     cluster.settle()
     assert successor.node.commit_index == successor.node.last_index
+
+
+def test_the_clock_of_a_removed_node_moves_nothing_any_more() -> None:
+    """A wrong clock is a reason to remove a node; then neither the log's time nor an alarm may go by it."""
+    cluster = Cluster(3)
+    cluster[3].wall_skew_ms = 60_000
+    leader = cluster.elect(1)
+    cluster.pass_ticks(RaftConfig().heartbeat_ticks)
+    assert leader.node.status().clock_skew_ms == 60_000
+    change(leader, 1, 2)
+    cluster.settle()
+    assert settled(leader)
+    assert leader.node.status().clock_skew_ms == 0
