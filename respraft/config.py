@@ -56,15 +56,15 @@ def limit(default: int, low: int, high: int) -> int:
 class NodeConfig:
     """[node]: who this node is and where it keeps what it must not lose."""
 
-    id: int
-    """Number of this node in its cluster, from 1. Given once: a node that lost its disk gets a new one."""
-
     data_dir: Path
     """Directory of this node alone. A relative path counts from where the server is started."""
 
+    id: int = limit(0, 0, _NODE_ID_MAX)
+    """Number of this node in its cluster, from 1. Given once: a node that lost its disk gets a new one. 0:
+    the cluster that the node joins chooses it, and the data directory remembers it."""
+
     def __post_init__(self) -> None:
-        if not 1 <= self.id <= _NODE_ID_MAX:
-            raise ConfigError(f"node.id is {self.id}; it must be between 1 and {_NODE_ID_MAX}")
+        _check_ranges("node", self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +73,11 @@ class ClientConfig:
 
     listen: str
     """Address for Redis clients, host:port."""
+
+    advertise: str = ""
+    """Address that other nodes and clients are told, where it is not `listen`: behind a translation of
+    addresses, or when listening on 0.0.0.0. Only for RAFT.CLUSTER INIT and JOIN; `cluster.members` says it
+    itself."""
 
     max_clients: int = limit(10_000, 1, 1_000_000)
     """Connections at a time, as in Redis; one more is told so and closed. Each needs a file descriptor."""
@@ -121,6 +126,8 @@ class ClientConfig:
 
     def __post_init__(self) -> None:
         _check_ranges("client", self)
+        if self.advertise:
+            _check_address("client.advertise", self.advertise)
         if self.listen != NO_ADDRESS:
             _check_address("client.listen", self.listen)
         if self.query_buffer_bytes_max < self.bulk_bytes_max + self.inline_bytes_max:
@@ -149,6 +156,9 @@ class PeerConfig:
     listen: str
     """Address for the other nodes, host:port."""
 
+    advertise: str = ""
+    """Address at which they reach it, where that is not `listen`; as `client.advertise`."""
+
     queue_bytes_max: int = limit(64 * MIB, 64 * KIB, 4 * GIB)
     """Bytes that may wait on one link. Past it messages are dropped, which Raft makes good; an unreachable
     peer must not cost memory without end."""
@@ -174,6 +184,8 @@ class PeerConfig:
     def __post_init__(self) -> None:
         _check_ranges("peer", self)
         _check_address("peer.listen", self.listen)
+        if self.advertise:
+            _check_address("peer.advertise", self.advertise)
         if self.frame_bytes_max < 2 * self.fragment_bytes:
             raise ConfigError(
                 f"peer.frame_bytes_max is {self.frame_bytes_max}; it must be at least twice "
@@ -218,15 +230,18 @@ class MemberConfig:
 class ClusterConfig:
     """[cluster]: which cluster this is and who forms it. The same in every member's file."""
 
-    id: str
-    """Name of the cluster. Nodes of different clusters refuse each other."""
+    id: str = ""
+    """Name of the cluster. Nodes of different clusters refuse each other. Empty: RAFT.CLUSTER INIT or JOIN
+    say it, and the data directory remembers it."""
 
     members: tuple[MemberConfig, ...] = ()
     """The nodes that form the cluster the first time; later its own log knows better. Without a list the
-    node waits to be told."""
+    node waits for RAFT.CLUSTER INIT or RAFT.CLUSTER JOIN."""
 
     def __post_init__(self) -> None:
-        if (
+        if not self.id and self.members:
+            raise ConfigError("cluster.id is missing; a cluster with cluster.members needs a name")
+        if self.id and (
             not 1 <= len(self.id) <= _CLUSTER_ID_CHARACTERS_MAX
             or not self.id.isascii()
             or not _is_word(self.id)
@@ -367,6 +382,8 @@ class Config:
         listeners["http.listen"] = self.http.listen
         _check_distinct(", ".join(listeners), "address", listeners.values())
         member_ids = [member.id for member in self.cluster.members]
+        if member_ids and not self.node.id:
+            raise ConfigError("node.id is missing; it says which of cluster.members this node is")
         if member_ids and self.node.id not in member_ids:
             raise ConfigError(
                 f"node.id is {self.node.id}, but cluster.members lists only "

@@ -54,7 +54,10 @@ def _table_of(name: str, kind: type[_Table], values: Mapping[str, Any]) -> _Tabl
     for key, value in values.items():
         if key not in fields:
             raise ConfigError(_unknown_key(name, key, fields))
-        arguments[key] = _value_of(f"{name}.{key}", hints[key], value)
+        if value == "" == fields[key].default:
+            arguments[key] = value  # Says that the key has no value.
+        else:
+            arguments[key] = _value_of(f"{name}.{key}", hints[key], value)
     for key, each in fields.items():
         required = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
         if required and key not in arguments:

@@ -134,7 +134,7 @@ def config_text(plan: Plan, node_id: int) -> str:
         text += f"\n[{section}]\n"
         text += told[section] + "\n" if section in told else ""
         for each in dataclasses.fields(table):
-            if isinstance(each.default, int):
+            if isinstance(each.default, int) and (section, each.name) != ("node", "id"):
                 text += f"# {each.name} = {each.default}\n"
     return text
 

@@ -3,7 +3,7 @@
 Each is there under two names: `RAFT.STATUS`, as RedisRaft has it, and `RAFT STATUS`.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from respraft.commands.spec import LOCAL, OPTIONAL, Argument, CommandSpec, token
 
@@ -12,9 +12,59 @@ _GROUP: Final = "raft"
 _FLAGS: Final = ("noscript", "loading", "stale")
 _ADMIN: Final = ("admin", "noscript", "loading", "stale")
 # Word, summary, complexity; and flags and arguments where they are not the usual ones.
-_COMMANDS: Final = (
+_COMMANDS: Final[tuple[tuple[Any, ...], ...]] = (
+    (
+        "CLUSTER",
+        "Found a cluster of this node, or join another one",
+        "O(1) for INIT; JOIN waits until this node has caught up",
+        _ADMIN,
+        (
+            Argument(
+                "operation",
+                "oneof",
+                parts=(
+                    Argument(
+                        "init",
+                        "block",
+                        parts=(
+                            token("INIT"),
+                            Argument("cluster-id", "string", flags=OPTIONAL),
+                        ),
+                    ),
+                    Argument(
+                        "join",
+                        "block",
+                        parts=(
+                            token("JOIN"),
+                            Argument("address", "string", flags=("multiple",)),
+                            Argument("node-id", "integer", "ID", flags=OPTIONAL),
+                            token("LEARNER", optional=True),
+                        ),
+                    ),
+                ),
+            ),
+        ),
+    ),
     ("HELP", "Show helpful text about the different subcommands", "O(1)"),
     ("LEADER", "Get the client address of the leader, or nil when none is known", "O(1)"),
+    (
+        "NODE",
+        "Add, list, move, promote and remove members of the cluster",
+        "O(N) where N is the number of members; waits for the change",
+        _ADMIN,
+        (
+            Argument("operation", "string"),
+            Argument("node-id", "integer", flags=OPTIONAL),
+            Argument("address", "string", flags=(*OPTIONAL, "multiple")),
+        ),
+    ),
+    (
+        "SERVER",
+        "List the members of the cluster",
+        "O(N) where N is the number of members",
+        _FLAGS,
+        (token("LIST"),),
+    ),
     (
         "SNAPSHOT",
         "Flush the state and cut the log off behind it, or list the states that this node keeps",

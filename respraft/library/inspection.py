@@ -17,8 +17,8 @@ def status_of(node: Node[Any]) -> Status:
     state = node.replica.status()
     raft = state.raft
     return Status(
-        id=node.config.node.id,
-        cluster=node.config.cluster.id,
+        id=node.node_id,
+        cluster=node.cluster_id,
         role=str(raft.role),
         term=raft.term,
         leader=None if raft.leader == NOBODY else raft.leader,

@@ -60,7 +60,7 @@ class Announcer:
             _log.warning("%s", self._trouble(status, connected, now))
 
     def _trouble(self, status: ReplicaStatus, connected: Sequence[NodeId], now: float) -> str:
-        node_id = self._config.node.id
+        node_id = status.raft.id
         if status.refused:
             return f"the cluster refuses this node: {status.refused}"
         configuration = status.raft.configuration
@@ -68,7 +68,10 @@ class Announcer:
             listed = [member.id for member in self._config.cluster.members]
             missing = [str(each) for each in listed if each != node_id and each not in connected]
             if not listed:
-                return "cluster.members is empty: this node belongs to no cluster and serves nobody"
+                return (
+                    "this node belongs to no cluster and serves nobody: it waits for RAFT.CLUSTER INIT, or "
+                    "for RAFT.CLUSTER JOIN host:port"
+                )
             if not missing:
                 return "all members are connected, and the cluster has not formed: see the other nodes' logs"
             names = ", ".join(missing)

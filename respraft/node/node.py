@@ -20,7 +20,7 @@ import random
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Generic, NoReturn, Protocol, TypeVar
 
 from respraft.config import Config
@@ -221,16 +221,6 @@ class Node(Generic[M]):
         self.driver.wake()
         self.replica.transfer_leadership(to, client)
 
-    def change_members(self, action: Action, client: NodeClient, timeout_ms: float) -> Refusal | None:
-        """Have the leader carry out a change of members; see `Membership.ask`."""
-        self.driver.wake()
-        return self.replica.membership.ask(client, action, self.driver.now_ms, timeout_ms)
-
-    def found(self, peer: str, client: str) -> None:
-        """Found a cluster of this node alone; see `Membership.found`."""
-        self.driver.wake()
-        self.replica.membership.found(peer, client)
-
     async def hand_over(self) -> None:
         """If this node leads, hand leadership to the best of the others, and wait until that has ended."""
         done = _Done()
@@ -243,6 +233,40 @@ class Node(Generic[M]):
         self.states.when_flushed(done)
         self.driver.wake()
         self.replica.snapshots.want_flush()
+
+    # -- Membership ----------------------------------------------------------------------------------
+
+    @property
+    def node_id(self) -> NodeId:
+        """This node's id in its cluster; NOBODY while it has none."""
+        return self.replica.identity.node_id
+
+    @property
+    def cluster_id(self) -> str:
+        """The name of its cluster; empty while it knows none."""
+        return self.log_store.identity().cluster_id
+
+    def adopt(self, node_id: NodeId, cluster_id: str) -> None:
+        """Give this node its place in a cluster, durably. It has taken part in nothing yet."""
+        self.log_store.adopt(node_id, cluster_id)
+        self.replica.adopt(node_id)
+        self.states.adopt(node_id)
+        self.network.adopt(self._peer_self())
+
+    def found(self, peer: str, client: str) -> None:
+        """Found a cluster of this node alone; see `Membership.found`."""
+        self.driver.wake()
+        self.replica.membership.found(peer, client)
+
+    def contact(self, members: Mapping[NodeId, str]) -> None:
+        """Dial the members of the cluster that this node joins."""
+        self.driver.wake()
+        self.replica.membership.contact(members)
+
+    def change_members(self, action: Action, client: NodeClient, timeout_ms: float) -> Refusal | None:
+        """Have the leader carry out a change of members; see `Membership.ask`."""
+        self.driver.wake()
+        return self.replica.membership.ask(client, action, self.driver.now_ms, timeout_ms)
 
     # -- peer.Gatekeeper and peer.Receiver -----------------------------------------------------------
 
@@ -299,14 +323,8 @@ class Node(Generic[M]):
         )
 
     def _new_network(self) -> PeerNetwork[ReplicaMessage]:
-        identity = self.log_store.identity()
         return PeerNetwork(
-            identity=PeerSelf(
-                cluster_id=identity.cluster_id,
-                node_id=identity.node_id,
-                incarnation=identity.incarnation,
-                start_counter=identity.start_counter,
-            ),
+            identity=self._peer_self(),
             codec=Codec(ReplicaMessage),
             config=self.config.peer,
             gatekeeper=self,
@@ -315,9 +333,18 @@ class Node(Generic[M]):
             snapshots=self.states,
         )
 
+    def _peer_self(self) -> PeerSelf:
+        identity = self.log_store.identity()
+        return PeerSelf(
+            cluster_id=identity.cluster_id,
+            node_id=identity.node_id,
+            incarnation=identity.incarnation,
+            start_counter=identity.start_counter,
+        )
+
     def _new_states(self) -> StateThread:
         return StateThread(
-            node_id=self.config.node.id,
+            node_id=self.node_id,
             replica=self.replica,
             machine=self.machine,
             store=self._store,

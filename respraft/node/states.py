@@ -144,6 +144,10 @@ class StateThread(States, SnapshotOwner):
         """Have `done` called when the next flush that begins is over and the log was cut."""
         self._asking.append(done)
 
+    def adopt(self, node_id: NodeId) -> None:
+        """This node has been given an id."""
+        self._node_id = node_id
+
     async def close(self) -> None:
         """Let what is under way on the thread end. Comes behind `stop`."""
         tasks = [*self._sending.values(), *self._arrivals]

@@ -126,8 +126,11 @@ class PeerNetwork(Generic[M]):
         return int(self._server.sockets[0].getsockname()[1])
 
     def adopt(self, identity: Identity) -> None:
-        """This node has been given an id and a cluster. It knew nobody before, so no link says otherwise."""
-        assert not self._peers, "who has links has an identity"
+        """This node has been given an id and a cluster. Links that told another one end."""
+        self.set_peers({})
+        for peer in self._peers.values():
+            if peer.receiving is not None:
+                peer.receiving.end("this node has another id by now")
         self._identity = identity
         if self._snapshots is not None:
             self._snapshots.adopt(identity.node_id)

@@ -70,7 +70,7 @@ def on_append_response(state: RaftState, response: AppendResponse) -> None:
     peer = state.peers.get(response.sender)
     if peer is None:
         return
-    peer.heard_tick = state.ticks
+    peer.heard(state.ticks)
     log = state.log
     if response.reject_index:
         # Of our entries at or below its hint, those of a newer term than the hint's can't be there.
@@ -93,7 +93,7 @@ def on_heartbeat_response(state: RaftState, response: HeartbeatResponse) -> None
     peer = state.peers.get(response.sender)
     if peer is None:
         return
-    peer.heard_tick = state.ticks
+    peer.heard(state.ticks)
     peer.answered_heartbeat(state.ticks, state.heartbeat_ticks)
     configuration = state.configuration
     assert configuration is not None, "a leader has a configuration"
@@ -115,6 +115,8 @@ def on_read_index_request(state: RaftState, request: ReadIndexRequest) -> None:
 def peer_unreachable(state: RaftState, peer_id: NodeId) -> None:
     """The link to a peer has ended: what was sent last may be lost. Wait for a sign of life."""
     peer = state.peers.get(peer_id)
+    if peer is not None:
+        peer.link_ended = True
     if peer is not None and not peer.snapshot:  # Its transfer has a connection, and an end, of its own.
         _begin_anew(peer)
 

@@ -309,12 +309,14 @@ def _may_be_promoted(state: RaftState, current: Configuration) -> bool:
 
 
 def _alive(state: RaftState) -> list[NodeId]:
-    """This leader, and whoever it has heard within an election timeout."""
+    """This leader, and whoever it has heard within an election timeout and over a link that has not ended."""
     oldest_tick = state.ticks - state.election_ticks
-    return [
-        state.node_id,
-        *[peer_id for peer_id, peer in state.peers.items() if peer.heard_tick > oldest_tick],
+    heard = [
+        peer_id
+        for peer_id, peer in state.peers.items()
+        if peer.heard_tick > oldest_tick and not peer.link_ended
     ]
+    return [state.node_id, *heard]
 
 
 def _configuration(state: RaftState) -> Configuration:

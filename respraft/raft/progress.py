@@ -34,6 +34,7 @@ class Progress:
         "keeps_up",
         "left_index",
         "left_tick",
+        "link_ended",
         "match_index",
         "next_index",
         "paused",
@@ -59,6 +60,7 @@ class Progress:
         self.inflight_bytes = 0
         self.sent_tick = tick  # When the last append left.
         self.heard_tick = tick  # When anything came; a new leader gives everyone one election timeout.
+        self.link_ended = False  # The link to it has ended, and nothing was heard of it since.
         self.acked_round = 0  # Highest heartbeat round that came back.
         self.told_commit: Index = 0  # Highest commit index it was told along with an append.
         self.wanted_commit: Index = 0  # Clients there wait for the commit of entries up to here.
@@ -67,6 +69,11 @@ class Progress:
         self.keeps_up = False  # The last round took no longer than it may, and neither has this one so far.
         self.left_index: Index = 0  # The configuration that is without this peer; 0: it is a member.
         self.left_tick = 0  # When that was appended.
+
+    def heard(self, tick: int) -> None:
+        """It has answered something."""
+        self.heard_tick = tick
+        self.link_ended = False
 
     def sent(self, last_index: Index, size: int, tick: int) -> None:
         """An append that ends with `last_index` is on its way; one without entries ends with its base.

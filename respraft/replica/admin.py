@@ -26,7 +26,7 @@ import msgspec
 from msgspec.structs import replace
 
 from respraft.raft.configuration import Configuration, Member
-from respraft.raft.membership import ChangeInProgress, ChangeRefused, LeaderNotReady
+from respraft.raft.membership import ChangeInProgress, ChangeRefused, IdUsed, LeaderNotReady
 from respraft.raft.message import NOBODY, Index, NodeId, Term
 from respraft.raft.node import RaftNode
 from respraft.raft.ready import Role
@@ -214,6 +214,12 @@ class Executor:
             if not strangers:
                 self._change(request.sender, request.token, action, linked)
                 return
+            for member in strangers:
+                if member.id in self.invited:
+                    raise IdUsed(
+                        f"node id has already been used in this cluster: another node is being added as "
+                        f"{member.id}; give the new node another id, or 0 to have one chosen"
+                    )
             if len(self._invited) >= ACTIONS_MAX:
                 raise ChangeInProgress("too many changes wait for their nodes to be reached; try again")
             invited = _Invited(request.sender, request.token, action, strangers, now_ms + INVITATION_MS)
@@ -264,7 +270,7 @@ class Executor:
             return action
         known = added_member(configuration, action.member)
         node_id = known.id if known is not None else next_id(configuration, tuple(self.invited))
-        return AddMember(replace(action.member, id=node_id))
+        return AddMember(replace(action.member, id=node_id), action.replaces)
 
     def _check(self, configuration: Configuration, action: Action) -> None:
         """Refuse at once what would be refused in the end. Raises ChangeRefused."""

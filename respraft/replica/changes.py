@@ -37,6 +37,7 @@ class AddMember(msgspec.Struct, tag=1, array_like=True, frozen=True):
     """
 
     member: Member
+    replaces: NodeId = NOBODY  # Removed in the same change: the node comes in this one's place.
 
 
 class RemoveMember(msgspec.Struct, tag=2, array_like=True, frozen=True):
@@ -76,8 +77,9 @@ def wanted_members(configuration: Configuration, action: Action) -> tuple[Member
     """
     members = {member.id: member for member in configuration.members}
     match action:
-        case AddMember(member):
+        case AddMember(member, replaces):
             if added_member(configuration, member) is None:
+                members.pop(replaces, None)
                 members[member.id] = member  # An id that is another's is for the core to refuse.
         case RemoveMember(node_id):
             if node_id not in configuration.removed_ids:
@@ -97,7 +99,7 @@ def is_under_way(configuration: Configuration, action: Action) -> bool:
     """Whether `configuration` has taken up `action`, so that no other change is needed for it."""
     target = outcome_of(configuration)
     match action:
-        case AddMember(member):
+        case AddMember(member, _):
             found = added_member(configuration, member)
             return found is not None and found.id not in configuration.leaving
         case RemoveMember(node_id):

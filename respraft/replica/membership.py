@@ -57,8 +57,10 @@ class Membership:
         self._incarnation = identity.incarnation
         self._core = core
         self._send = send
-        self._contacts = {member.id: member.peer for member in config.cluster.members}
-        self._listed = bool(config.cluster.members)
+        listed = {member.id: member.peer for member in config.cluster.members}
+        # Not so a node that comes in a listed one's place: it joins, under an id of its own.
+        self._listed = identity.node_id in listed
+        self._contacts = listed if self._listed else {}
         self._asker = Asker(
             identity.start_counter, park_ms=config.client.park_ms, resend_ms=config.raft.election_timeout_ms
         )
@@ -68,7 +70,7 @@ class Membership:
         self._answers: list[Answer] = []
         self._formation = (
             Formation(identity.node_id, identity.incarnation, config.cluster.members)
-            if core.configuration is None
+            if core.configuration is None and self._listed
             else None
         )
 
@@ -82,8 +84,13 @@ class Membership:
         return self._core.configuration is None and not self._listed
 
     @property
+    def waiting(self) -> bool:
+        """Whether this node belongs to no cluster, and was not told of any."""
+        return self._core.configuration is None and not self._contacts
+
+    @property
     def joining(self) -> bool:
-        """Whether this node has an id of a cluster, and neither a list of members nor a configuration."""
+        """Whether this node has an id, and neither a list of members nor a configuration: it may be added."""
         return self._core.configuration is None and not self._listed and self._node_id != NOBODY
 
     @property

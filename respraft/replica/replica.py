@@ -337,6 +337,7 @@ class Replica:
             loading=self._loading,
             refused=self.membership.refused,
             removed=self.membership.removed,
+            waiting=self.membership.waiting,
             applied_configuration=self._applier.configuration,
             invited=self.membership.invited,
         )

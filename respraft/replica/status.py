@@ -86,5 +86,6 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     loading: bool
     refused: str | None  # Why the cluster does not know this node, if it said so.
     removed: bool  # For good: it was a member.
+    waiting: bool  # It belongs to no cluster, and was not told of any.
     applied_configuration: Configuration | None
     invited: tuple[NodeId, ...]  # Being reached by this leader, to be added.

@@ -81,8 +81,8 @@ async def _run(config: Config, node: Node[KeyspaceMachine]) -> int:
         _log.info(
             "respraft %s: node %d of cluster %s serves clients on %s",
             __version__,
-            config.node.id,
-            config.cluster.id,
+            node.node_id,
+            node.cluster_id or "(none yet)",
             config.client.listen,
         )
         await stop.wait()

@@ -27,6 +27,7 @@ from respraft.resp.replies import OK, Reply
 from respraft.resp.requests import RequestLimits
 from respraft.server import status
 from respraft.server.clients import ClientConnection, refusal_error
+from respraft.server.cluster import Cluster
 from respraft.server.local import execute
 from respraft.server.local.view import (
     ClientView,
@@ -84,6 +85,7 @@ class Server:
         self.client_config = node.config.client
         self.replica = node.replica
         self.driver = node.driver
+        self.cluster = Cluster(node)
         self.run_id = secrets.token_hex(20)
         self.connections_received = 0
         self.connections_rejected = 0
@@ -116,6 +118,7 @@ class Server:
 
     async def drain(self, seconds: float) -> None:
         """Accept nobody more, and wait up to `seconds` until what is in flight has been answered."""
+        await self.cluster.close()
         if self._listener is not None:
             self._listener.close()
         for client in list(self._clients.values()):

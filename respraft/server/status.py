@@ -15,8 +15,10 @@ from respraft import metrics
 from respraft.config import Config
 from respraft.node.node import Node
 from respraft.peer.interface import PeerStatus
+from respraft.raft.configuration import Configuration, Member
 from respraft.raft.message import NOBODY, NodeId
 from respraft.raft.ready import RaftStatus, Role
+from respraft.replica.changes import next_id, outcome_of
 from respraft.replica.replica import Replica
 from respraft.replica.status import ReplicaStatus
 from respraft.server.local.view import Counters, MemberStatus, NodeState, NodeStatus, SnapshotStatus
@@ -30,16 +32,18 @@ READY_ENTRIES_MAX: Final = 1000
 
 def node_status(node: Node[Any]) -> NodeStatus:
     """Return a node's view of itself and of the cluster."""
-    config, replica = node.config, node.replica
+    replica = node.replica
     state = replica.status()
     raft = state.raft
     log = node.log_store.status()
-    members = _members(raft, node.network.status(), config.node.id)
+    members = _members(raft, node.network.status(), node.node_id)
     leader = next((member.client for member in members if member.id == raft.leader), None)
     return NodeStatus(
-        node_id=config.node.id,
-        cluster_id=config.cluster.id,
-        state=_node_state(config, state),
+        node_id=node.node_id,
+        cluster_id=node.cluster_id,
+        state=_node_state(node, state),
+        membership=_membership(raft.configuration),
+        next_node_id=next_id(raft.configuration, state.invited) if raft.configuration is not None else 1,
         role=raft.role,
         term=raft.term,
         leader_id=raft.leader,
@@ -88,12 +92,14 @@ def readiness(config: Config, replica: Replica) -> tuple[bool, str]:
     if state.loading:
         return False, f"replaying the log: {state.applied_index} of {raft.commit_index} entries applied"
     if raft.configuration is None:
+        if state.waiting:
+            return False, "belongs to no cluster: waits for RAFT.CLUSTER INIT or RAFT.CLUSTER JOIN"
         return False, "the cluster has not formed: its first start needs all members"
     if raft.leader == NOBODY:
         return False, "no leader known"
     if raft.commit_index - state.applied_index > READY_ENTRIES_MAX:
         return False, f"behind: {state.applied_index} of {raft.commit_index} entries applied"
-    return True, f"ready: node {config.node.id} is {raft.role} in term {raft.term}"
+    return True, f"ready: node {raft.id} is {raft.role} in term {raft.term}"
 
 
 class Figures:
@@ -220,7 +226,8 @@ def _members(
                 id=member.id,
                 peer=member.peer,
                 client=member.client,
-                voter=member.voter,
+                voter=raft.configuration.is_voter(member.id),
+                becoming=_becoming(raft.configuration, member),
                 match_index=progress.get(member.id),
                 connected=member.id == node_id or (peer is not None and peer.connected),
                 conn_oks=peer.dial_oks if peer is not None else 0,
@@ -231,14 +238,33 @@ def _members(
     return tuple(members)
 
 
-def _node_state(config: Config, state: ReplicaStatus) -> NodeState:
+def _node_state(node: Node[Any], state: ReplicaStatus) -> NodeState:
     if state.refused:
         return NodeState.REFUSED
     if state.loading:
         return NodeState.LOADING
     if state.raft.configuration is not None:
         return NodeState.UP
-    return NodeState.JOINING if config.cluster.members else NodeState.UNINITIALIZED
+    return NodeState.UNINITIALIZED if state.waiting else NodeState.JOINING
+
+
+def _membership(configuration: Configuration | None) -> str:
+    if configuration is None:
+        return "none"
+    if configuration.old_voters:
+        return "joint"
+    return "settled" if configuration.settled else "planned"
+
+
+def _becoming(configuration: Configuration, member: Member) -> str:
+    if configuration.settled:
+        return ""
+    target = {each.id: each for each in outcome_of(configuration)}
+    if member.id not in target:
+        return "removed"
+    votes = configuration.is_voter(member.id)
+    wanted = target[member.id].voter
+    return "" if votes == wanted else "voter" if wanted else "learner"
 
 
 def _size_of(directory: Path) -> int:

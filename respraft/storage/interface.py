@@ -126,8 +126,8 @@ class LogStore(LogReader, Protocol):
         """The hard state as of the last append; all zero in a new log."""
         ...
 
-    def adopt(self, node_id: int) -> None:
-        """Give the directory its id, in one synced write: it has none, or one that nobody took up.
+    def adopt(self, node_id: int, cluster_id: str) -> None:
+        """Give the directory its id and its cluster, in one synced write: nobody has taken up what it had.
 
         Only while the log is empty. Called on the event loop, since no append can be under way.
 

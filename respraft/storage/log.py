@@ -151,10 +151,10 @@ class RocksLog(LogStore):
         self._fsync_ns_total += took_ns
         self._fsync_ns_max = max(self._fsync_ns_max, took_ns)
 
-    def adopt(self, node_id: int) -> None:
+    def adopt(self, node_id: int, cluster_id: str) -> None:
         self._check_usable()
-        log_record.check_adoption(self._head, node_id)
-        identity = msgspec.structs.replace(self._identity, node_id=node_id)
+        log_record.check_adoption(self._head, node_id, cluster_id)
+        identity = msgspec.structs.replace(self._identity, node_id=node_id, cluster_id=cluster_id)
         batch = WriteBatch(raw_mode=True)
         batch.put(log_record.KEY_IDENTITY, log_record.encode_identity(identity))
         self._write(batch)

@@ -149,9 +149,9 @@ class MemoryLog(LogStore):
         install = _Install(point, state_number, keep_tail)
         self._begin(_Write(self._counter + 1, None, hard_state, [], 0, install))
 
-    def adopt(self, node_id: int) -> None:
-        log_record.check_adoption(self._head, node_id)
-        identity = msgspec.structs.replace(self._identity, node_id=node_id)
+    def adopt(self, node_id: int, cluster_id: str) -> None:
+        log_record.check_adoption(self._head, node_id, cluster_id)
+        identity = msgspec.structs.replace(self._identity, node_id=node_id, cluster_id=cluster_id)
         self._begin(_Write(self._counter + 1, identity, self._head.hard_state(), []))
         self.finish_append()
         self._identity = identity

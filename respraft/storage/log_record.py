@@ -174,10 +174,12 @@ def decode_identity(value: bytes) -> NodeIdentity:
 def next_identity(known: NodeIdentity, node_id: int, cluster_id: str) -> NodeIdentity | None:
     """The identity of a further start on a directory; None: it belongs to somebody else.
 
-    A node that is not told its id (0) takes the directory's. One without an id takes what it is told.
+    A node that is not told its id (0) or cluster ("") takes the directory's. A directory without them takes
+    what the node is told.
     """
-    if known.cluster_id != cluster_id:
+    if cluster_id not in ("", known.cluster_id) and known.cluster_id:
         return None
+    known = msgspec.structs.replace(known, cluster_id=known.cluster_id or cluster_id)
     if known.node_id == known.replaces == 0:
         known = msgspec.structs.replace(known, node_id=node_id)
     elif node_id not in (0, known.node_id, known.replaces):
@@ -185,9 +187,9 @@ def next_identity(known: NodeIdentity, node_id: int, cluster_id: str) -> NodeIde
     return msgspec.structs.replace(known, start_counter=known.start_counter + 1)
 
 
-def check_adoption(head: Head, node_id: int) -> None:
-    """Assert that a directory may be given this id."""
-    assert node_id > 0, f"{node_id} is no node id"
+def check_adoption(head: Head, node_id: int, cluster_id: str) -> None:
+    """Assert that a directory may be given this id in this cluster."""
+    assert node_id > 0 and cluster_id, f"{node_id} in {cluster_id!r} is no place in a cluster"
     assert head.last_index == 0, "who has a log keeps its id"
 
 

@@ -10,6 +10,7 @@ This module asserts nothing about the server except that a node that was waited 
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -89,9 +90,12 @@ class Cluster:
             home, environment = directory / f"node-{node_id}", (environments or {}).get(node_id, {})
             client_port, peer_port, http_port = free_ports(3)
             self.nodes[node_id] = Node(node_id, home, client_port, peer_port, http_port, environment)
+        self._directory = directory
+        self._settings = settings or {}
+        self._listed = list(self.nodes)
         for node in self.nodes.values():
             node.directory.mkdir(parents=True, exist_ok=True)
-            self._config_path(node).write_text(self._configuration(node, settings or {}), encoding="utf-8")
+            self._config_path(node).write_text(self._configuration(node), encoding="utf-8")
 
     def __enter__(self) -> "Cluster":
         return self
@@ -127,6 +131,42 @@ class Cluster:
                 # A Ctrl-C at the terminal is for the tests, which then end the nodes themselves.
                 start_new_session=True,
             )
+
+    def newcomer(self, number: int, **settings: Mapping[str, int | str]) -> Node:
+        """Launch a node that is told neither an id nor a cluster nor members, and wait until it listens.
+
+        Args:
+            number: Its key in `nodes`, and the id that it is expected to get.
+            settings: Keys of its own, by section.
+        """
+        home = self._directory / f"node-{number}"
+        home.mkdir(parents=True, exist_ok=True)
+        client_port, peer_port, http_port = free_ports(3)
+        self.nodes[number] = node = Node(number, home, client_port, peer_port, http_port, {})
+        self.configure(number, **settings)
+        self.launch(number)
+        eventually(lambda: self._answers(number), START_TIMEOUT_S, what=f"node {number} listens")
+        return node
+
+    def configure(self, node_id: int, **settings: Mapping[str, int | str]) -> None:
+        """Write the configuration of a newcomer anew, with keys of its own."""
+        node = self.nodes[node_id]
+        self._config_path(node).write_text(self._configuration(node, settings), encoding="utf-8")
+
+    def move(self, node_id: int) -> None:
+        """Give a node that does not run other ports."""
+        node = self.nodes[node_id]
+        assert not node.alive, f"node {node_id} still runs"
+        node.client_port, node.peer_port, node.http_port = free_ports(3)
+        path = self._config_path(node)
+        text = path.read_text(encoding="utf-8")
+        for section, port in (
+            ("client", node.client_port),
+            ("peer", node.peer_port),
+            ("http", node.http_port),
+        ):
+            text = re.sub(rf'(\[{section}\]\nlisten = "127.0.0.1:)\d+', rf"\g<1>{port}", text)
+        path.write_text(text, encoding="utf-8")
 
     def wait_ready(self, *node_ids: int, timeout_s: float = START_TIMEOUT_S) -> None:
         """Wait until these nodes, or all that live, answer 200 on /readyz."""
@@ -271,22 +311,35 @@ class Cluster:
     def _config_path(self, node: Node) -> Path:
         return node.directory / "respraft.toml"
 
-    def _configuration(self, node: Node, settings: Settings) -> str:
+    def _answers(self, node_id: int) -> bool:
+        assert self.nodes[node_id].alive, f"node {node_id} died:\n{self.log_text(node_id)[-4000:]}"
+        try:
+            with self.client(node_id) as client:
+                return bool(client.ping())
+        except redis.ConnectionError:
+            return False
+
+    def _configuration(self, node: Node, own: Settings | None = None) -> str:
+        """A listed node's configuration, or a newcomer's, who has settings of its own."""
         sections: dict[str, dict[str, int | str]] = {
-            "node": {"id": node.node_id, "data_dir": str(node.data)},
+            "node": {"data_dir": str(node.data)},
             "client": {"listen": f"{LOOPBACK}:{node.client_port}"},
             "peer": {"listen": f"{LOOPBACK}:{node.peer_port}"},
             "http": {"listen": f"{LOOPBACK}:{node.http_port}"},
-            "cluster": {"id": "test"},
+            "cluster": {},
         }
-        for section, keys in settings.items():
+        listed = node.node_id in self._listed
+        if listed:
+            sections["node"]["id"] = node.node_id
+            sections["cluster"]["id"] = "test"
+        for section, keys in [*self._settings.items(), *(own or {}).items()]:
             sections.setdefault(section, {}).update(keys)
         lines = []
         for section, values in sections.items():
             lines.append(f"[{section}]")
             # A JSON number or string is the same in TOML.
             lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
-            if section == "cluster":
+            if section == "cluster" and listed:
                 lines.append(f"members = [\n{self._members()}]")
         return "\n".join(lines) + "\n"
 
@@ -294,7 +347,7 @@ class Cluster:
         return "".join(
             f'  {{ id = {node.node_id}, peer = "{LOOPBACK}:{node.peer_port}", '
             f'client = "{LOOPBACK}:{node.client_port}" }},\n'
-            for node in self.nodes.values()
+            for node in map(self.nodes.__getitem__, self._listed)
         )
 
 

@@ -106,8 +106,9 @@ def test_a_refusal_names_the_key_and_what_would_be_right(added: str, said: str) 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("id = 1\n", "", "node.id is missing; it has no default"),
-        ("id = 1\n", "id = 0\n", "node.id is 0; it must be between 1 and 2147483647"),
+        ("id = 1\n", "", "node.id is missing; it says which of cluster.members this node is"),
+        ("id = 1\n", "id = -1\n", "node.id is -1; it must be between 0 and 2147483647"),
+        ('id = "demo"\n', "", "cluster.id is missing; a cluster with cluster.members needs a name"),
         ("id = 1\n", "id = 3\n", "node.id is 3, but cluster.members lists only 1, 2; add this node"),
         ('"data/node-1"', "1", "node.data_dir is 1; it must be text in quotes"),
         ('"data/node-1"', '""', "node.data_dir is ''; it must be text in quotes"),

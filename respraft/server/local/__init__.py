@@ -13,12 +13,13 @@ from typing import Final
 from respraft.resp.errors import ReplyError
 from respraft.resp.replies import Reply
 from respraft.server.local import client as client_commands
-from respraft.server.local import command, config, connection, info, raft
+from respraft.server.local import cluster, command, config, connection, info, raft
 from respraft.server.local.view import ClientView, Deferred, NoReply, ServerView
 
 LocalFunction = Callable[[ServerView, ClientView, list[bytes]], Reply | NoReply | Deferred]
 
 FUNCTIONS: Final[dict[bytes, LocalFunction]] = {
+    **cluster.FUNCTIONS,
     **connection.FUNCTIONS,
     **client_commands.FUNCTIONS,
     **command.FUNCTIONS,

@@ -5,16 +5,20 @@ The names are those of RedisRaft and uhaha.
 
 from typing import Any, Final
 
-from respraft.raft.message import NOBODY, NodeId
-from respraft.resp.errors import ReplyError, syntax_error, wrong_arity
+from respraft.raft.message import NOBODY
+from respraft.resp.errors import syntax_error, wrong_arity
 from respraft.resp.replies import Reply
+from respraft.server.local.cluster import CLUSTER_HELP, NODE_HELP
 from respraft.server.local.help import help_reply
 from respraft.server.local.view import ClientView, Deferred, MemberStatus, ServerView, SnapshotStatus
+from respraft.server.local.words import node_id_of, split_words
 
 _HELP: Final = (
+    *CLUSTER_HELP,
     "LEADER",
     "    Return the client address of the leader, or nil while none is known. This is what this node",
     "    believes; the leader may have changed since.",
+    *NODE_HELP,
     "SNAPSHOT NOW",
     "    Make the state of this node survive by itself and cut its log off behind it, but for what connected",
     "    followers still need. That happens by itself when raft.compact_bytes have gathered. OK when done.",
@@ -57,21 +61,23 @@ def status(server: ServerView, _client: ClientView, _args: list[bytes]) -> Reply
         b"last_term": node.last_term,
         b"commit_index": node.commit_index,
         b"applied_index": node.applied_index,
+        b"membership": node.membership.encode("ascii"),
+        b"next_node_id": node.next_node_id,
         b"members": [_member(member) for member in node.members],
     }
 
 
 def transfer_leader(server: ServerView, _client: ClientView, args: list[bytes]) -> Reply | Deferred:
     """RAFT.TRANSFER_LEADER [id]."""
-    name, arguments = _split(args)
+    name, arguments = split_words(args)
     if len(arguments) > 1:
         raise wrong_arity(name)
-    return server.transfer_leadership(_node_id(arguments[0]) if arguments else NOBODY)
+    return server.transfer_leadership(node_id_of(arguments[0]) if arguments else NOBODY)
 
 
 def snapshot(server: ServerView, _client: ClientView, args: list[bytes]) -> Reply | Deferred:
     """RAFT.SNAPSHOT NOW | LIST."""
-    name, arguments = _split(args)
+    name, arguments = split_words(args)
     if len(arguments) != 1:
         raise wrong_arity(name)
     match arguments[0].upper():
@@ -105,22 +111,10 @@ def _member(member: MemberStatus) -> dict[bytes, Any]:
         b"peer": member.peer.encode(),
         b"client": member.client.encode(),
         b"voter": member.voter,
+        b"becoming": member.becoming.encode("ascii") or None,
         b"match_index": member.match_index,
         b"connected": member.connected,
     }
-
-
-def _split(args: list[bytes]) -> tuple[str, list[bytes]]:
-    """Return the command's name, as errors have it, and its arguments, in either spelling."""
-    if args[0].upper() == b"RAFT":
-        return f"raft|{args[1].decode().lower()}", args[2:]
-    return args[0].decode().lower(), args[1:]
-
-
-def _node_id(word: bytes) -> NodeId:
-    if not (word.isdigit() and 0 < int(word[:11]) < 1 << 31):
-        raise ReplyError("ERR", "invalid node id")
-    return int(word)
 
 
 def _node(node_id: int) -> int | None:

@@ -14,6 +14,8 @@ from respraft.commands.table import CommandTable
 from respraft.config import Config
 from respraft.raft.message import Index, NodeId, Term
 from respraft.raft.ready import Role
+from respraft.replica.admin import ChangeDone
+from respraft.replica.changes import Action
 from respraft.resp.replies import Reply
 
 REPLY_ON: Final = "on"
@@ -150,6 +152,9 @@ class MemberStatus:
     client: str
     """host:port for clients."""
     voter: bool
+    """Its vote is asked for now."""
+    becoming: str
+    """What the change under way makes of it: "voter", "learner" or "removed"; "" when it stays as it is."""
     match_index: Index | None
     """Up to where its log is known to agree with the leader's; None where only the leader knows."""
     connected: bool
@@ -167,8 +172,14 @@ class NodeStatus:
     """This node's view of itself and of the cluster, for RAFT.STATUS and INFO."""
 
     node_id: NodeId
+    """NOBODY while no cluster has given it an id."""
     cluster_id: str
+    """Empty while it knows none."""
     state: NodeState
+    membership: str
+    """Whether a change is under way: "settled", "planned" or "joint"; "none" without a configuration."""
+    next_node_id: NodeId
+    """An id that was never used in this cluster."""
     role: Role
     term: Term
     leader_id: NodeId
@@ -239,12 +250,37 @@ class Counters:
     output_bytes: int
 
 
+class ClusterView(Protocol):
+    """What can be done about the membership. Refusals are raised, or resolve the reply, as ReplyError."""
+
+    def found(self, cluster_id: str) -> Reply:
+        """Found a cluster of this node alone; an empty id: the configuration's, or a random one."""
+        ...
+
+    def join(self, addresses: list[str], node_id: NodeId, *, voter: bool) -> Deferred:
+        """Join a cluster through its members' client addresses; NOBODY: an id is chosen."""
+        ...
+
+    def invite(self, address: str, node_id: NodeId, *, voter: bool) -> Deferred:
+        """Have the node whose clients are served at `address` join this cluster."""
+        ...
+
+    def change(self, action: Action, then: Callable[[ChangeDone], Reply]) -> Deferred:
+        """Have the leader carry out an action; `then` makes the reply when it is done."""
+        ...
+
+
 class ServerView(Protocol):
     """The node, as its commands see it."""
 
     @property
     def table(self) -> CommandTable:
         """The commands that it understands."""
+        ...
+
+    @property
+    def cluster(self) -> ClusterView:
+        """The membership."""
         ...
 
     @property

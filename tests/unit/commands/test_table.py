@@ -144,8 +144,11 @@ def test_syntax(name: str, text: str) -> None:
 def test_docs_name_the_subcommands() -> None:
     docs = command_docs(row("raft"))
     assert list(docs[b"subcommands"]) == [
+        b"raft|cluster",
         b"raft|help",
         b"raft|leader",
+        b"raft|node",
+        b"raft|server",
         b"raft|snapshot",
         b"raft|status",
         b"raft|transfer_leader",

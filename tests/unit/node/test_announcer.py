@@ -95,4 +95,7 @@ def test_a_refused_node_and_one_without_members_say_so(said: Callable[[], list[s
     )
     watched.now = 50.0
     lonely.look(msgspec.structs.replace(status_of(cluster, 1)), [])
-    assert said() == ["cluster.members is empty: this node belongs to no cluster and serves nobody"]
+    assert said() == [
+        "this node belongs to no cluster and serves nobody: it waits for RAFT.CLUSTER INIT, or for "
+        "RAFT.CLUSTER JOIN host:port"
+    ]

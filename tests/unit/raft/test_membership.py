@@ -304,6 +304,17 @@ def test_a_change_without_a_living_majority_is_refused() -> None:
     assert change(leader, 1, 2, 3) is not None, "to remove the dead one is what helps"
 
 
+def test_a_member_whose_link_has_ended_does_not_count_as_alive() -> None:
+    """It may be missed for a while before it is missed for an election timeout."""
+    cluster = Cluster(3)
+    leader = cluster.elect(1)
+    cluster.pass_ticks(12)
+    leader.node.peer_unreachable(3)
+    refused(leader, QuorumAtRisk, 1, 3)
+    cluster.pass_ticks(12)
+    assert change(leader, 1, 3) is not None, "it was heard again"
+
+
 def test_lists_that_contradict_themselves_are_refused() -> None:
     leader = Cluster(3).elect(1)
     refused(leader, WrongMembers, learners=(1, 2, 3))

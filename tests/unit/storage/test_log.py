@@ -145,15 +145,15 @@ def test_a_directory_without_an_id_is_given_one(home: Home) -> None:
     log = home.open(node_id=0)
     assert log.identity().node_id == 0
     incarnation = log.identity().incarnation
-    log.adopt(5)  # By a member that never got around to it,
-    log.adopt(7)  # and by another one.
+    log.adopt(5, "demo")  # By a member that never got around to it,
+    log.adopt(7, "demo")  # and by another one.
     assert log.identity().node_id == 7
     home.crash()
     again = home.open(node_id=0)
     assert (again.identity().node_id, again.identity().incarnation) == (7, incarnation)
     again.append(HardState(1, 0, 0), entries(1, 1))
     with pytest.raises(AssertionError, match="keeps its id"):
-        again.adopt(8)
+        again.adopt(8, "demo")
     again.close()
     with pytest.raises(WrongDirectory, match="belongs to node 7"):
         home.open(node_id=5)
@@ -167,10 +167,21 @@ def test_a_waiting_directory_takes_the_id_that_it_is_told(home: Home) -> None:
     assert home.open(node_id=0).identity().node_id == 4
 
 
+def test_a_directory_without_a_cluster_is_given_one(home: Home) -> None:
+    log = home.open(node_id=0, cluster_id="")
+    log.adopt(7, "demo")
+    assert (log.identity().node_id, log.identity().cluster_id) == (7, "demo")
+    home.crash()
+    assert home.open(node_id=0, cluster_id="").identity().cluster_id == "demo"
+    home.crash()
+    with pytest.raises(WrongDirectory, match="cluster 'demo'"):
+        home.open(node_id=0, cluster_id="other")
+
+
 def test_a_directory_that_has_come_in_anothers_place(tmp_path: Path) -> None:
     """Whose configuration file names the old id: it may go on doing so."""
     log = open_log(tmp_path, 0, "demo", replaces=3)
-    log.adopt(4)
+    log.adopt(4, "demo")
     log.close()
     for node_id in (3, 4, 0):
         log = open_log(tmp_path, node_id, "demo")

@@ -1,12 +1,14 @@
 """A connection and a node that only exist in memory, for the tests of LOCAL commands."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from respraft.commands.table import KEYSPACE, CommandTable
 from respraft.config import ClientConfig, ClusterConfig, Config, HttpConfig, NodeConfig, PeerConfig
 from respraft.raft.ready import Role
+from respraft.replica.admin import ChangeDone
+from respraft.replica.changes import Action
 from respraft.resp.replies import OK, RESP2, Reply, encode
 from respraft.server.local import execute
 from respraft.server.local.view import (
@@ -36,6 +38,7 @@ def member(node_id: int) -> MemberStatus:
         peer=f"127.0.0.1:710{node_id}",
         client=f"127.0.0.1:700{node_id}",
         voter=True,
+        becoming="",
         match_index=40 + node_id,
         connected=True,
         conn_oks=2,
@@ -48,6 +51,8 @@ STATUS = NodeStatus(
     node_id=1,
     cluster_id="demo",
     state=NodeState.UP,
+    membership="settled",
+    next_node_id=4,
     role=Role.LEADER,
     term=3,
     leader_id=1,
@@ -99,6 +104,34 @@ class FakeClient:
 
 
 @dataclass
+class FakeCluster:
+    """Notes what it is asked for, and says that it is done."""
+
+    asked: list[tuple[object, ...]] = field(default_factory=list)
+    done: ChangeDone = field(default_factory=lambda: ChangeDone(4, "", ""))
+
+    def found(self, cluster_id: str) -> Reply:
+        self.asked.append(("found", cluster_id))
+        return OK
+
+    def join(self, addresses: list[str], node_id: int, *, voter: bool) -> Deferred:
+        return self._note("join", addresses, node_id, voter)
+
+    def invite(self, address: str, node_id: int, *, voter: bool) -> Deferred:
+        return self._note("invite", address, node_id, voter)
+
+    def change(self, action: Action, then: Callable[[ChangeDone], Reply]) -> Deferred:
+        reply = Deferred()
+        self.asked.append(("change", action))
+        reply.resolve(then(self.done))
+        return reply
+
+    def _note(self, *asked: object) -> Deferred:
+        self.asked.append(asked)
+        return Deferred()
+
+
+@dataclass
 class FakeServer:
     """One node with the clients 1, 2 and 3. Commands come from client 1 unless a test says otherwise."""
 
@@ -116,6 +149,7 @@ class FakeServer:
     killed: list[int] = field(default_factory=list)
     handed_to: list[int] = field(default_factory=list)
     flushes: list[Deferred] = field(default_factory=list)
+    cluster: FakeCluster = field(default_factory=FakeCluster)
 
     def wall_ms(self) -> int:
         return 1_700_000_000_123

@@ -32,12 +32,15 @@ def test_status(line: bytes) -> None:
         b"last_term": 3,
         b"commit_index": 41,
         b"applied_index": 40,
+        b"membership": b"settled",
+        b"next_node_id": 4,
         b"members": [
             {
                 b"id": 2,
                 b"peer": b"127.0.0.1:7102",
                 b"client": b"127.0.0.1:7002",
                 b"voter": True,
+                b"becoming": None,
                 b"match_index": 42,
                 b"connected": True,
             }
@@ -66,15 +69,16 @@ def test_what_is_not_known_is_nil() -> None:
 
 def test_status_is_a_map_in_resp3_and_names_with_values_in_resp2() -> None:
     server = FakeServer(status=replace(STATUS, members=(member(2),)))
-    assert server.wire(b"RAFT.STATUS").startswith(b"*28\r\n$7\r\nnode_id\r\n:1\r\n")
+    assert server.wire(b"RAFT.STATUS").startswith(b"*32\r\n$7\r\nnode_id\r\n:1\r\n")
     assert server.wire(b"RAFT.STATUS").endswith(
-        b"$7\r\nmembers\r\n*1\r\n*12\r\n$2\r\nid\r\n:2\r\n$4\r\npeer\r\n$14\r\n127.0.0.1:7102\r\n"
-        b"$6\r\nclient\r\n$14\r\n127.0.0.1:7002\r\n$5\r\nvoter\r\n:1\r\n$11\r\nmatch_index\r\n:42\r\n"
+        b"$7\r\nmembers\r\n*1\r\n*14\r\n$2\r\nid\r\n:2\r\n$4\r\npeer\r\n$14\r\n127.0.0.1:7102\r\n"
+        b"$6\r\nclient\r\n$14\r\n127.0.0.1:7002\r\n$5\r\nvoter\r\n:1\r\n$8\r\nbecoming\r\n$-1\r\n"
+        b"$11\r\nmatch_index\r\n:42\r\n"
         b"$9\r\nconnected\r\n:1\r\n"
     )
     reply = encode({b"voter": True}, RESP3)
     server.caller.protocol = RESP3
-    assert server.wire(b"RAFT.STATUS").startswith(b"%14\r\n$7\r\nnode_id\r\n:1\r\n")
+    assert server.wire(b"RAFT.STATUS").startswith(b"%16\r\n$7\r\nnode_id\r\n:1\r\n")
     assert reply.removeprefix(b"%1\r\n") in server.wire(b"RAFT.STATUS")
 
 
