@@ -108,7 +108,17 @@ class AsyncNode:
         """
         if self._node is not None:
             raise RuntimeError("the node is running")
-        node = await asyncio.to_thread(Node, self._config, self._user_machine, failed=self._failed)
+        # Shielded: if the caller waits no longer, the directory must be let go of all the same.
+        opening = asyncio.ensure_future(
+            asyncio.to_thread(Node, self._config, self._user_machine, failed=self._failed)
+        )
+        try:
+            node = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_unused)
+            raise
+        for exposed in self._config.exposed_listeners():
+            _log.warning("open to other machines, and without passwords: %s", exposed)
         try:
             await node.listen()
             if self._config.client.listen:
@@ -395,6 +405,11 @@ def _error_of(refusal: Refusal, node: Node[UserMachine] | None) -> Error:
         return NotMember(refused or "this node belongs to no cluster")
     kind, text = _ERRORS[refusal]
     return kind(text)
+
+
+def _close_unused(opening: "asyncio.Future[Node[UserMachine]]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 def _failure(error: BaseException) -> NodeFailed:

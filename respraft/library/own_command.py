@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final, TypeVar
 
-from respraft.commands.numbers import parse_int64
+from respraft.commands.numbers import INT64_MAX, INT64_MIN, parse_int64
 from respraft.commands.spec import NO_KEYS, OPTIONAL, Argument, CommandSpec, KeyRange, Kind
 from respraft.library.errors import CommandError
 from respraft.resp.errors import ReplyError, not_a_float, wrong_arity
@@ -135,8 +135,13 @@ def to_reply(value: object) -> Reply:
 
     Raises:
         TypeError: Redis has no form for it.
+        OverflowError: It is, or holds, an integer that clients cannot be expected to read.
     """
     kind = type(value)
+    if kind is int and not INT64_MIN <= value <= INT64_MAX:  # type: ignore[operator]
+        raise OverflowError(
+            "the command replies with an integer of more than 64 bits; reply with text instead"
+        )
     if value is None or kind in (bool, int, float) or isinstance(value, _AS_IT_IS):
         return value  # type: ignore[return-value]
     if isinstance(value, str):

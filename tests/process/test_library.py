@@ -332,6 +332,36 @@ def test_many_calls_at_a_time_share_entries(tmp_path: Path) -> None:
     asyncio.run(run([nodes.configuration(node_id) for node_id in (1, 2, 3)]))
 
 
+def test_calls_and_starts_that_are_given_up_leave_nothing_behind(tmp_path: Path) -> None:
+    async def run() -> None:
+        member = respraft.Member(1, f"{LOOPBACK}:{free_ports(1)[0]}")
+        configuration = respraft.Configuration(
+            id=1, directory=tmp_path, members=[member], timeout_s=PATIENT_S
+        )
+        given_up = respraft.AsyncNode(Counter(), configuration)
+        starting = asyncio.create_task(given_up.start())
+        await asyncio.sleep(0)  # It opens the directory, on a thread.
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        node = respraft.AsyncNode(Counter(), configuration)
+        while True:
+            try:
+                await node.start()
+                break
+            except respraft.StartRefused:  # The other has not let go yet.
+                await asyncio.sleep(0.01)
+        writing = asyncio.create_task(node.write(b"1"))
+        await asyncio.sleep(0)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        assert await node.write(b"10") in (10, 11)
+        await node.stop()
+
+    asyncio.run(run())
+
+
 def test_a_command_that_every_node_has_cannot_be_a_machines(tmp_path: Path) -> None:
     class Wrong(respraft.Machine):
         @respraft.command("Ping", arity=1)

@@ -173,3 +173,6 @@ def test_replies_are_copied_into_what_redis_has_a_form_for() -> None:
     assert reply == {b"a": [None, True, 1.5, "ä".encode(), b"\xff", [1]], b"ok": OK}
     with pytest.raises(TypeError, match="replies with a set"):
         to_reply([{1}])
+    assert to_reply([-(1 << 63), (1 << 63) - 1]) == [-(1 << 63), (1 << 63) - 1]
+    with pytest.raises(OverflowError, match="more than 64 bits"):
+        to_reply([1 << 63])

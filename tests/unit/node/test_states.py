@@ -9,6 +9,7 @@ from typing import Any, cast
 from respraft.node.states import StateThread
 from respraft.peer.snapshot_transfer import Offer
 from respraft.raft.message import Index, NodeId
+from respraft.storage.interface import StorageFailed
 from respraft.storage.state import RocksStateStore
 from respraft.storage.state_directory import StateDirectories
 
@@ -22,8 +23,10 @@ class Around:
         self.ended: list[NodeId] = []
         self.offers: dict[NodeId, Offer] = {}
         self.arrived: dict[NodeId, asyncio.Event] = {}
+        self.events: list[str] = []
         self._store = store
         self._changed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
 
     def status(self) -> Any:
         raft = SimpleNamespace(term=4, first_index=self.first_index, peers=())
@@ -39,6 +42,15 @@ class Around:
         self.ended.append(peer)
         self._changed.set()
 
+    def flushed(self) -> None:
+        self.events.append("flushed")
+        self._changed.set()
+
+    def die(self) -> None:
+        """Called on the thread."""
+        self.events.append("died")
+        self._loop.call_soon_threadsafe(self._changed.set)
+
     async def send_snapshot(self, to: NodeId, offer: Offer, read: Callable[[str, int, int], bytes]) -> None:
         assert [len(read(name, 0, size)) for name, size in offer.files] == [size for _, size in offer.files]
         self.offers[to] = offer
@@ -51,6 +63,10 @@ class Around:
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()
+
+
+def checkpoints(path: Path) -> list[Path]:
+    return list(path.glob("checkpoint/*"))
 
 
 async def with_states(path: Path, test: Callable[[StateThread, Around], Any]) -> None:
@@ -67,7 +83,7 @@ async def with_states(path: Path, test: Callable[[StateThread, Around], Any]) ->
         directories=directories,
         open_store=lambda number: store,
         replaced=lambda _: None,
-        die=lambda: None,
+        die=around.die,
     )
     states.network = cast(Any, around)
     states.start(cast(Any, around))
@@ -75,7 +91,7 @@ async def with_states(path: Path, test: Callable[[StateThread, Around], Any]) ->
     states.stop()
     await states.close()
     store.close()
-    assert list((path / "checkpoint").iterdir()) == []
+    assert checkpoints(path) == []
 
 
 def test_one_picture_serves_all_who_need_one(tmp_path: Path) -> None:
@@ -117,5 +133,18 @@ def test_a_picture_that_the_log_does_not_go_back_to_is_not_begun_again(tmp_path:
         for peer in (3, 2):
             around.arrived[peer].set()
         await around.until(lambda: len(around.ended) == 2)
+
+    asyncio.run(with_states(tmp_path, test))
+
+
+def test_a_flush_that_fails_is_never_reported_as_done(tmp_path: Path) -> None:
+    async def test(states: StateThread, around: Around) -> None:
+        def fail() -> None:
+            raise StorageFailed("no space")
+
+        states.flush(fail)
+        states.flush(lambda: None)
+        await around.until(lambda: len(around.events) == 2)
+        assert around.events == ["died", "flushed"]
 
     asyncio.run(with_states(tmp_path, test))
