@@ -17,6 +17,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import repeat
+from operator import itemgetter
 from typing import Final
 
 from respraft.commands.context import COMMAND_BYTES_MAX, READ_WORK_MAX, WRITE_WORK_MAX, Context, DeadlineAhead
@@ -249,6 +250,8 @@ class KeyspaceMachine:
 
     def _prepare(self, commands: Sequence[list[bytes]], databases: Sequence[int]) -> list[CommandFunction]:
         """Find the function of each command, and fetch the records that all of them will ask for."""
+        if not databases and self._only_plain_sets(commands):
+            return [_plain_set] * len(commands)
         lookup = self._lookup
         functions: list[CommandFunction] = []
         wanted: dict[int, list[bytes]] = {0: []}
@@ -274,6 +277,16 @@ class KeyspaceMachine:
         for database, keys in wanted.items():
             self._overlays[database].prefetch(keys)
         return functions
+
+    def _only_plain_sets(self, commands: Sequence[list[bytes]]) -> bool:
+        """Whether there is nothing but `SET key value`: no look at each of them is needed then."""
+        if self._set is None or set(map(len, commands)) != {3}:
+            return False
+        for name in set(map(_name_of, commands)):
+            spec = self._lookup(name)
+            if spec is None or spec.function is not self._set:
+                return False
+        return True
 
     def _run_writes(
         self,
@@ -387,6 +400,9 @@ class KeyspaceMachine:
         overlays = self._overlays
         while self.view_bytes > self._view_bytes_max:
             max(overlays, key=lambda overlay: overlay.view_bytes).forget(FORGET_KEYS)
+
+
+_name_of: Final = itemgetter(0)
 
 
 def _plain_set(_context: Context, _args: list[bytes]) -> Reply:

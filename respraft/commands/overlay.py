@@ -16,7 +16,8 @@ import heapq
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import islice, repeat, takewhile
+from operator import add, itemgetter
 from typing import Final
 
 from respraft.commands.record import (
@@ -50,6 +51,10 @@ EXPIRE_BYTES_MAX: Final = 16 << 20
 
 ENTRY_OVERHEAD_BYTES: Final = 200
 """Memory that a key in the view takes besides the bytes of key and record: two objects, a dict slot."""
+
+
+_key_of: Final = itemgetter(1)
+_value_of: Final = itemgetter(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,31 +175,54 @@ class Overlay:
     def set_strings(self, commands: Sequence[list[bytes]], revision: int) -> None:
         """Do what `put` would do for each of many `SET key value`: most writes are nothing else.
 
+        By columns, in a dozen passes that each are one loop in C: half of what a loop over the commands
+        costs. The records before are fetched here.
+
         Args:
-            commands: Each of exactly three words. Their keys were prefetched, as a rule.
+            commands: Each of exactly three words.
             revision: Of the first command; each has the next one.
         """
-        view, pending = self.view, self.pending
-        created = grown = written = 0
-        for _, key, value in commands:
-            record = plain_header(STRING, revision) + value
-            revision += 1
-            try:
-                old = view[key]
-            except KeyError:  # A FLUSHALL earlier in the batch has emptied the view.
-                old = self.load(key)
-            if old is None:
-                created += 1
-            else:
-                grown -= len(old)
-                if old[0] & HAS_DEADLINE:
-                    self.index[index_key(self.number, deadline_of(old), key)] = None
-                    self.expiring -= 1
-            view[key] = pending[key] = record
-            written += len(record)
-        self.count += created
-        self.view_bytes += grown + written
+        start, step, total = 0, PREFETCH_KEYS, len(commands)
+        while start < total:
+            part = commands[start : start + step]
+            if self._set_part(list(map(_key_of, part)), list(map(_value_of, part)), revision + start):
+                step = 1  # Large values: at most one slice of them is here that is not needed.
+            start += len(part)
+
+    def _set_part(self, keys: list[bytes], values: list[bytes], revision: int) -> bool:
+        """Set `keys` to `values`; return whether the records that had to be fetched were large."""
+        headers = map(plain_header, repeat(STRING), range(revision, revision + len(keys)))
+        records = list(map(add, headers, values))
+        # A key that is set twice: the last one stays. All of them count as written.
+        last = dict(zip(keys, records, strict=True))
+        view = self.view
+        found = list(map(view.get, last, repeat(b"")))
+        before = list(filter(None, found))
+        large = False
+        if len(before) < len(last):
+            missing = [key for key, record in zip(last, found, strict=True) if record == b""]
+            if missing:
+                large = self._fetch(missing) > PREFETCH_BYTES
+                before += filter(None, map(view.get, missing))
+        if self.expiring:
+            self._drop_deadlines(last)
+        view.update(last)
+        self.pending.update(last)
+        written = sum(map(len, records))
+        stays = written if len(last) == len(records) else sum(map(len, last.values()))
+        self.count += len(last) - len(before)
+        self.view_bytes += stays - sum(map(len, before))
         self.written_bytes += written
+        return large
+
+    def _drop_deadlines(self, keys: Iterable[bytes]) -> None:
+        """Take those of `keys` that have a deadline out of the expiry index. All of them are in the view."""
+        view = self.view
+        for key in keys:
+            record = view[key]
+            if record is not None and record[0] & HAS_DEADLINE:
+                self.index[index_key(self.number, deadline_of(record), key)] = None
+                self.expiring -= 1
 
     def clear(self) -> Cleared:
         """Remove every record; return what `restore` needs to undo that."""

@@ -128,6 +128,32 @@ def test_plain_sets_behind_a_clear_in_the_same_batch_begin_anew(
     assert node.read("GET a", "GET b", "DBSIZE", "KEYS [ab]") == [b"1", b"2", 3, [b"b", b"a"]]
 
 
+@pytest.mark.parametrize("view_bytes_max", [0, 1 << 20])
+def test_plain_sets_count_a_key_once_however_often_and_drop_its_deadline(
+    store: StateStore, view_bytes_max: int
+) -> None:
+    node = Node(store, view_bytes_max=view_bytes_max)
+    node.run("SET a 1 PX 1000", "SET b 1")
+    node.run("SET a 2", "set c 1", "SET a 3", "Set c 2", "SET d 1", "SET d 2")
+    assert node.read("GET a", "TTL a", "GET c", "GET d", "DBSIZE") == [b"3", -1, b"2", b"2", 4]
+    assert node.machine.sizes() == {0: (4, 0)}
+    node.run("SET e 1 PX 1")
+    assert node.machine.sizes() == {0: (5, 1)}
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 700])
+def test_plain_sets_go_in_slices_and_each_has_its_revision(store: StateStore, count: int) -> None:
+    node, single = Node(store), Node(MemoryStateStore())
+    node.run(*[f"SET key{place % 300} old" for place in range(0, count, 2)])
+    single.run(*[f"SET key{place % 300} old" for place in range(0, count, 2)])
+    node.apply(*[f"SET key{place % 300} {place}" for place in range(count)])
+    # The same in database 0 of a batch that also uses another: there each runs for itself.
+    single.apply(*[f"SET key{place % 300} {place}" for place in range(count)], databases=[0] * count)
+    node.machine.commit({})
+    single.machine.commit({})
+    assert node.machine.digest() == single.machine.digest()
+
+
 def test_attached_reads_run_at_their_place_and_replies_are_merged(node: Node) -> None:
     reads = [
         (0, 0, "GET n"),
