@@ -54,13 +54,14 @@ def _one(seed: int, ticks: int, events: int | None) -> int:
     print(simulation.faults)
     print(
         f"seed {seed}: {result.commands} commands, {result.entries} entries, {result.terms} leaders, "
-        f"{result.lives} lives, {result.installs} installs; trace {result.trace_digest}"
+        f"{result.lives} lives, {result.installs} installs, {result.changes} configurations; "
+        f"trace {result.trace_digest}"
     )
     return _say_verdict(result, ticks)
 
 
 def _many(results: Iterable[Result], count: int, ticks: int) -> int:
-    worst = commands = entries = lives = installs = failed = undecided = 0
+    worst = commands = entries = lives = installs = changes = failed = undecided = 0
     start_s = said_s = time.monotonic()
     for done, result in enumerate(results, start=1):
         if not result.passed:
@@ -74,6 +75,7 @@ def _many(results: Iterable[Result], count: int, ticks: int) -> int:
         entries += result.entries
         lives += result.lives
         installs += result.installs
+        changes += result.changes
         if time.monotonic() - said_s > PROGRESS_S or done == count:
             said_s = time.monotonic()
             bar = "#" * (30 * done // count)
@@ -81,7 +83,8 @@ def _many(results: Iterable[Result], count: int, ticks: int) -> int:
     print(file=sys.stderr)
     print(
         f"{count} seeds in {time.monotonic() - start_s:.0f} s: {failed} failed, {undecided} undecided; "
-        f"{commands} commands, {entries} entries, {lives} lives, {installs} installs"
+        f"{commands} commands, {entries} entries, {lives} lives, {installs} installs, "
+        f"{changes} configurations"
     )
     return worst
 

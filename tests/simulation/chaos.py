@@ -58,6 +58,7 @@ class Chaos:
             (faults.jumps, self._jump),
             (faults.flushes * faults.nodes, self._flush),
             (faults.transfers, self._operator.transfer),
+            (faults.changes, self._operator.change),
         ):
             if rate:
                 self._again(rate, fault)
@@ -77,7 +78,7 @@ class Chaos:
 
     def boot(self, node: Node) -> None:
         """Start a node; if its disk fails at once, try again later."""
-        if not node.up and not node.boot():
+        if not node.up and not node.gone and not node.boot():
             self.died(node)
 
     def _again(self, rate: float, fault: Callable[[], None]) -> None:
@@ -162,13 +163,23 @@ class Chaos:
         self._lasts(lambda: node.resume() if node.up and node.lives == life and node.paused else None)
 
     def _wipe(self) -> None:
-        live = self._live()
-        if self.wiped or not live:
+        """A disk is lost: one per run, of a member that can be done without, never amid a change."""
+        configuration = self._world.configuration
+        if self.wiped or self._operator.waiting:
             return
-        node = self._world.rng.choice(live)
-        self.wiped = node.id
-        node.die("with its disk")
-        node.wipe(incarnation=1000 + node.id)
+        nodes = self._live()
+        if configuration is not None:
+            ids = [member.id for member in configuration.members]
+            everybody = [node for node in self._nodes.values() if not node.gone and node.id in ids]
+            if any(not node.up or node.core.configuration != configuration for node in everybody):
+                return
+            voters = [member for member in configuration.members if member.voter]
+            nodes = everybody if configuration.settled and len(voters) >= 3 else []
+        if nodes:
+            node = self._world.rng.choice(nodes)
+            self.wiped = node.id
+            node.die("with its disk")
+            node.wipe(incarnation=1000 + node.id)
 
     def _jump(self) -> None:
         node = self._world.rng.choice(list(self._nodes.values()))

@@ -226,6 +226,30 @@ class Configurations:
         raise AssertionError(f"n{node.id} commits without a configuration")
 
 
+class JointConsensus:
+    """Voters change through a joint configuration only, and no id is ever given again."""
+
+    def __init__(self) -> None:
+        self._before: Configuration | None = None
+        self._removed: set[NodeId] = set()
+
+    def committed(self, configuration: Configuration) -> None:
+        """The next configuration of the log for good."""
+        before, self._before = self._before, configuration
+        ids = {member.id for member in configuration.members}
+        assert not ids & self._removed, f"{sorted(ids & self._removed)} were removed, and are back"
+        if before is None:
+            return
+        self._removed |= {member.id for member in before.members} - ids
+        voters_before, voters = (
+            [member.id for member in each.members if member.voter] for each in (before, configuration)
+        )
+        entered = not before.old_voters and list(configuration.old_voters) == voters_before
+        left = bool(before.old_voters) and not configuration.old_voters and voters == voters_before
+        stayed = voters == voters_before and configuration.old_voters == before.old_voters
+        assert entered or left or stayed, f"voters change at once from {before} to {configuration}"
+
+
 class StateNeverGoesBack:
     """A node's state never goes back within a life, nor, over a crash, behind what was flushed."""
 
@@ -363,6 +387,7 @@ class ExactlyOnce:
     def __init__(self) -> None:
         self._sessions: dict[NodeId, tuple[Index, int, int]] = {}  # Number, nonce, sequence.
         self._nodes: dict[Index, NodeId] = {}  # Of each session number.
+        self._members: set[NodeId] = set()
         self.applied: dict[bytes, int] = {}  # Place in the log, by the value that names the command.
         self._refused: set[bytes] = set()
         self._increments: dict[bytes, set[Reply]] = {}  # Replies, by counter.
@@ -373,14 +398,21 @@ class ExactlyOnce:
         if entry.kind != KIND_NORMAL or not entry.payload:
             return
         kind, first, second = parse_header(entry.payload)
-        if kind == KIND_OPEN and self._sessions.get(first, (0, 0, 0))[1] != second:
-            self._sessions[first] = (entry.index, second, 0)
-            self._nodes[entry.index] = first
+        if kind == KIND_OPEN:
+            if first in self._members and self._sessions.get(first, (0, 0, 0))[1] != second:
+                self._sessions[first] = (entry.index, second, 0)
+                self._nodes[entry.index] = first
         elif kind == KIND_BATCH:
             number, nonce, sequence = self._sessions.get(self._nodes.get(first, NOBODY), (0, 0, 0))
             if number == first and second == sequence + 1:
                 self._sessions[self._nodes[first]] = (number, nonce, second)
                 self._batch(*parse_commands(entry.payload))
+
+    def configured(self, configuration: Configuration) -> None:
+        """These are the members now: what comes next in the log from others is not applied."""
+        self._members = {member.id for member in configuration.members}
+        for node_id in [each for each in self._sessions if each not in self._members]:
+            del self._sessions[node_id]
 
     def ended(self, group: Group) -> None:
         """A client knows what became of its group."""
@@ -448,7 +480,7 @@ class Liveness:
 
     def up(self, nodes: Sequence[Node]) -> None:
         """Everybody has been started again."""
-        down = [node.id for node in nodes if not node.up]
+        down = [node.id for node in nodes if not node.up and not node.gone]
         assert not down, f"still down: {down}"
 
     def leader(self, nodes: Sequence[Node]) -> None:
@@ -456,6 +488,10 @@ class Liveness:
         leaders = {node.core.leader for node in nodes}
         assert len(leaders) == 1, f"no common leader: {[(n.id, n.core.role, n.core.leader) for n in nodes]}"
         assert NOBODY not in leaders, "nobody leads"
+
+    def settled(self, configuration: Configuration | None) -> None:
+        """The time for a change of the membership to be completed has passed."""
+        assert configuration is None or configuration.settled, f"no end of a change: {configuration}"
 
     def answered(self, waiting: Sequence[object]) -> None:
         """The time for an answer has passed."""

@@ -166,8 +166,12 @@ class Client:
         self._think()
 
     def _choose(self) -> NodeId:
-        """The node to go to: the one that the client stays with, or any."""
-        return self._home or self._rng.choice(sorted(self._nodes))
+        """The node to go to: the one that the client stays with, or any, mostly a member."""
+        configuration = self._world.configuration
+        members = sorted(self._nodes) if configuration is None else sorted(configuration.ids())
+        if self._home in members:
+            return self._home
+        return self._rng.choice(members if self._rng.random() < 0.9 else sorted(self._nodes))
 
     def _think(self) -> None:
         if not self._stopped:

@@ -51,6 +51,7 @@ class Faults:
 
     # What operators ask for.
     transfers: float  # Of leadership.
+    changes: float  # Of the membership.
 
     # Clocks.
     drift: float  # Largest error of a node's monotonic clock.
@@ -103,6 +104,7 @@ def draw(rng: random.Random) -> Faults:
         wipes=some(0.1, absent=0.7) if nodes >= 3 else 0.0,
         leaders_share=rng.choice((0.0, 0.5, 0.9)),
         transfers=some(0.4, 4.0),
+        changes=some(0.7, 3.0),
         drift=some(0.001, 0.05),
         wall_spread_ms=rng.choice((0, 50, 3000)),
         jumps=some(0.4, 2.0),

@@ -53,6 +53,13 @@ class Network:
         self.links = {(a, b): Link(a, b) for a in nodes for b in nodes if a != b}
         self._targets: dict[NodeId, frozenset[NodeId]] = dict.fromkeys(nodes, frozenset())
 
+    def add(self, node_id: NodeId) -> None:
+        """One more node is there."""
+        for other in [each for each in self._nodes if each != node_id]:
+            for ends in ((node_id, other), (other, node_id)):
+                self.links[ends] = Link(*ends)
+        self._targets[node_id] = frozenset()
+
     # -- Messages ------------------------------------------------------------------------------------
 
     def send(self, node: Node, to: NodeId, message: ReplicaMessage) -> None:

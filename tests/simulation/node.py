@@ -42,6 +42,14 @@ class Surroundings(Protocol):
     schedule: Schedule
     rng: random.Random
     faults: Faults
+    configuration: Configuration | None
+    """The newest one that is in the log for good."""
+
+    def add_node(self) -> None:
+        """Set up one more node, which belongs to no cluster."""
+
+    def contacts(self) -> Mapping[NodeId, str]:
+        """Everybody whom a node that joins may have been told of."""
 
     def say(self, text: str) -> None:
         """Add to the trace."""
@@ -164,6 +172,7 @@ class Node:
         self.clock = clock
         self.up = False
         self.paused = False
+        self.gone = False  # Switched off for good.
         self.killed = False  # Its last life ended by a signal or by its own decision: the machine went on.
         self.observed_us = 0  # When it last looked at its clocks.
         self.lives = 0  # Of all incarnations; names one life.
@@ -173,6 +182,7 @@ class Node:
         self.write: LogWrite | None = None
         self.world = world
         self._config = config
+        self.listed = bool(config.cluster.members)  # Among those that found the cluster.
 
     @property
     def state(self) -> StateDisk:
@@ -230,6 +240,7 @@ class Node:
         self.driver = self._drive()
         world.say(f"n{self.id} boots, life {self.lives}: {hard_state} last {self.core.last_index}")
         world.booted(self, hard_state)
+        self.hear_of_members()
         # Addresses are taken and links come up before the driver starts.
         self._loop.call_later(world.rng.random() * TICK_MS / 1000, self.driver.start)
         return True
@@ -277,6 +288,12 @@ class Node:
         """Have the state flushed and the log cut, as by RAFT.SNAPSHOT NOW. To be given like input."""
         self.wake()
         self.replica.snapshots.want_flush()
+
+    def hear_of_members(self) -> None:
+        """Be told whom a node that wants to join can turn to. To be given like input."""
+        if self.replica.membership.joining:
+            self.wake()
+            self.replica.membership.contact(self.world.contacts())
 
     def storage_point(self) -> None:
         """A storage operation is over: the power may fail right here."""

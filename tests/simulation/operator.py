@@ -3,10 +3,25 @@
 Each request is answered once; a node that dies takes its requests along.
 """
 
+from typing import Final
+
+from respraft.raft.configuration import Configuration, Member
 from respraft.raft.message import NOBODY, NodeId
 from respraft.raft.ready import NotLeader, Role, TransferRefused
 from respraft.replica.batch import Answer
+from respraft.replica.changes import (
+    Action,
+    AddMember,
+    MoveMember,
+    PromoteMember,
+    RemoveMember,
+    SetMembers,
+)
 from tests.simulation.node import Node, Surroundings
+
+VOTERS_MAX: Final = 7
+NODES_MAX: Final = 12
+"""Ever, in one run: each pair of them costs two links."""
 
 
 class Request:
@@ -57,6 +72,102 @@ class Operator:
         life = node.lives
         node.give(lambda: self._transfer(node, to) if node.lives == life else None)
 
+    # -- Membership ------------------------------------------------------------------------------------
+
+    def change(self) -> None:
+        """Ask some member for some change of the membership."""
+        rng = self._world.rng
+        configuration = self._world.configuration
+        if configuration is None:
+            return
+        self._replace_nodes(configuration)
+        live = [node for node in self._members(configuration) if node.up]
+        action = self._action(configuration)
+        if not live or action is None:
+            return
+        node = rng.choice(live)
+        life = node.lives
+        node.give(lambda: self._change(node, action) if node.lives == life else None)
+
+    def lost(self, configuration: Configuration) -> list[NodeId]:
+        """Return the members whose disks are gone. They never vote again."""
+        present = [node.id for node in self._members(configuration)]
+        return [member.id for member in configuration.members if member.id not in present]
+
+    def _members(self, configuration: Configuration) -> list[Node]:
+        nodes = self._nodes
+        return [
+            nodes[member.id]
+            for member in configuration.members
+            if nodes[member.id].incarnation == member.incarnation
+        ]
+
+    def _change(self, node: Node, action: Action) -> None:
+        request = Request(self, node, f"{action}")
+        node.wake()
+        timeout_ms = self._world.faults.request_timeout_ms
+        refusal = node.replica.membership.ask(request, action, node.driver.now_ms, timeout_ms)
+        self._world.say(f"{request}: {'asked' if refusal is None else refusal.name}")
+        if refusal is None:
+            self.waiting.append(request)
+
+    def _replace_nodes(self, configuration: Configuration) -> None:
+        """Switch off some that were removed, and have some that are new wait for their turn."""
+        rng = self._world.rng
+        for node_id in configuration.removed_ids:
+            node = self._nodes[node_id]
+            if not node.gone and rng.random() < 0.5:
+                self._world.say(f"n{node_id} is switched off for good")
+                node.gone = True
+                if node.up:
+                    node.die("switched off")
+        if len(self._spares(configuration)) < 2 and len(self._nodes) < NODES_MAX:
+            self._world.add_node()
+
+    def _spares(self, configuration: Configuration) -> list[Node]:
+        used = [*[member.id for member in configuration.members], *configuration.removed_ids]
+        return [node for node in self._nodes.values() if not node.gone and node.id not in used]
+
+    def _action(self, configuration: Configuration) -> Action | None:
+        rng = self._world.rng
+        spares = self._spares(configuration)
+        voters = [member.id for member in configuration.members if member.voter]
+        learners = [member.id for member in configuration.members if not member.voter]
+        lost = self.lost(configuration)
+        everybody = [member.id for member in configuration.members]
+        draw = rng.random()
+        if lost and draw < 0.3:
+            return RemoveMember(lost[0])
+        if draw < 0.5 and spares:
+            return AddMember(_member(rng.choice(spares), voter=rng.random() < 0.8))
+        if draw < 0.75:
+            removed = rng.choice(everybody)
+            return RemoveMember(removed) if self._safe([v for v in voters if v != removed], lost) else None
+        if draw < 0.8 and learners:
+            return PromoteMember(rng.choice(learners))
+        if draw < 0.85:
+            return MoveMember(rng.choice(everybody), f"127.0.0.1:{rng.randint(8000, 9000)}", "")
+        return self._replacement(configuration, spares, lost)
+
+    def _replacement(
+        self, configuration: Configuration, spares: list[Node], lost: list[NodeId]
+    ) -> Action | None:
+        """Several members go and others come, in one change; roles change as well."""
+        rng = self._world.rng
+        going = rng.sample(configuration.members, rng.randint(0, len(configuration.members)))
+        coming = rng.sample(spares, rng.randint(0, len(spares)))
+        wanted = [member for member in configuration.members if member not in going]
+        wanted += [_member(node, voter=rng.random() < 0.8) for node in coming]
+        if not self._safe([member.id for member in wanted if member.voter], lost):
+            return None
+        return SetMembers(tuple(wanted))
+
+    @staticmethod
+    def _safe(voters: list[NodeId], lost: list[NodeId]) -> bool:
+        """Whether these can decide something when everybody who is not lost is up."""
+        missing = [voter for voter in voters if voter in lost]
+        return 2 * len(missing) < len(voters) <= VOTERS_MAX
+
     def _transfer(self, node: Node, to: NodeId) -> None:
         request = Request(self, node, f"transfer to n{to}" if to else "transfer")
         node.wake()
@@ -67,3 +178,8 @@ class Operator:
         else:
             self._world.say(f"{request}: begun")
             self.waiting.append(request)
+
+
+def _member(node: Node, *, voter: bool) -> Member:
+    peer, client = f"127.0.0.1:{7100 + node.id}", f"127.0.0.1:{7000 + node.id}"
+    return Member(node.id, peer, client, node.incarnation, voter)

@@ -25,7 +25,17 @@ from respraft.config import (
     NodeConfig,
     PeerConfig,
 )
-from respraft.raft.message import NO_TIME, Entry, Index, NodeId, Term, VoteRequest, VoteResponse
+from respraft.raft.configuration import Configuration
+from respraft.raft.message import (
+    KIND_CONFIGURATION,
+    NO_TIME,
+    Entry,
+    Index,
+    NodeId,
+    Term,
+    VoteRequest,
+    VoteResponse,
+)
 from respraft.raft.ready import HardState, LogWrite, Ready, Role
 from respraft.replica.batch import Answer
 from respraft.replica.status import ReplicaMessage
@@ -62,6 +72,7 @@ class Result:
     terms: int = 0  # In which somebody led.
     lives: int = 0
     installs: int = 0  # Of other nodes' states.
+    changes: int = 0  # Configurations in the log.
 
     @property
     def passed(self) -> bool:
@@ -109,6 +120,7 @@ class Simulation:
         # Of which leader's time a node knew as it voted in a term.
         self._time_known: dict[tuple[NodeId, Term], Term] = {}
         self.installs = 0
+        self.changes = 0
         self._commands = 0
         self._asked = 0
 
@@ -119,6 +131,7 @@ class Simulation:
         self.same_state = checkers.SameState()
         self.durability = checkers.Durability(self.state_machine_safety.entries)
         self.configurations = checkers.Configurations(self.state_machine_safety.entries)
+        self.joint_consensus = checkers.JointConsensus()
         self.state_never_goes_back = checkers.StateNeverGoesBack()
         self.own_term = checkers.CommitByOwnTerm()
         self.promises_kept = checkers.PromisesKept()
@@ -128,6 +141,7 @@ class Simulation:
         self.linearizability = checkers.Linearizability()
         self.liveness = checkers.Liveness()
 
+        self.configuration: Configuration | None = None
         self.nodes = self._make_nodes()
         self.network = Network(self, self.nodes)
         self.operator = Operator(self, self.nodes)
@@ -152,6 +166,7 @@ class Simulation:
         result.last_events = list(self.trace.lines)
         result.commands = self._commands
         result.installs = self.installs
+        result.changes = self.changes
         result.entries = len(self.state_machine_safety.entries)
         result.terms = len(self.election_safety.leader_by_term)
         result.lives = sum(node.lives for node in self.nodes.values())
@@ -182,6 +197,7 @@ class Simulation:
         self._wait(settle_ms, lambda: self.liveness.leader(self._members()))
         for client in self.clients:
             client.stop()
+        self._wait(settle_ms, lambda: self.liveness.settled(self.configuration))
         self._wait(answer_ms, lambda: self.liveness.answered(self._waiting()))
         members = self._members()
         last = [self._ask(node, database) for node in members for database in (0, 1)]
@@ -206,15 +222,15 @@ class Simulation:
             self._pass_ms(LOOK_MS)
 
     def _members(self) -> list[Node]:
-        """The nodes that the cluster knows: all but one that was wiped after the cluster had formed."""
-        for node in self.nodes.values():
-            configuration = node.core.configuration
-            member = configuration.member(node.id) if configuration is not None else None
-            if configuration is None or member is None or member.incarnation != node.incarnation:
-                continue
-            pairs = [(each.id, each.incarnation) for each in configuration.members]
-            return [each for each in self.nodes.values() if (each.id, each.incarnation) in pairs]
-        return list(self.nodes.values())
+        """The nodes that the cluster knows: not one that was wiped after the cluster had formed."""
+        configuration = self.configuration
+        if configuration is None:
+            return [node for node in self.nodes.values() if node.listed]
+        return [
+            self.nodes[member.id]
+            for member in configuration.members
+            if self.nodes[member.id].incarnation == member.incarnation
+        ]
 
     def _waiting(self) -> list[object]:
         groups = [client.group for client in self.clients if client.group is not None]
@@ -290,6 +306,19 @@ class Simulation:
         """A client gets its answer."""
         answer.client.answered(answer)
 
+    def add_node(self) -> None:
+        """Set up one more node, and start it. Who waits to join is told of it: it may lead soon."""
+        node_id = max(self.nodes) + 1
+        self.nodes[node_id] = node = self._make_node(node_id, ())
+        self.network.add(node_id)
+        for other in self.nodes.values():
+            other.give(other.hear_of_members)
+        self.chaos.boot(node)
+
+    def contacts(self) -> Mapping[NodeId, str]:
+        """Return everybody."""
+        return {node_id: f"127.0.0.1:{7100 + node_id}" for node_id in sorted(self.nodes)}
+
     def died(self, node: Node) -> None:
         """A life is over."""
         self.network.died(node)
@@ -330,6 +359,12 @@ class Simulation:
             for entry in news:
                 self.log_time.committed(before, entry)
                 self.exactly_once.committed(entry)
+                if entry.kind == KIND_CONFIGURATION:
+                    self.configuration = Configuration.decode(entry.payload)
+                    self.changes += 1
+                    self.joint_consensus.committed(self.configuration)
+                    self.exactly_once.configured(self.configuration)
+                    self.say(f"entry {entry.index}: {self.configuration}")
                 before = entry
 
     def appended(self, node: Node, entry: Entry) -> None:
@@ -377,29 +412,29 @@ class Simulation:
     # -- Private -----------------------------------------------------------------------------------
 
     def _make_nodes(self) -> dict[NodeId, Node]:
-        rng, run = self.rng, self.faults
         members = tuple(
             MemberConfig(id=each, peer=f"127.0.0.1:{7100 + each}", client=f"127.0.0.1:{7000 + each}")
-            for each in range(1, run.nodes + 1)
+            for each in range(1, self.faults.nodes + 1)
         )
-        nodes = {}
-        for member in members:
-            config = Config(
-                node=NodeConfig(id=member.id, data_dir=Path("unused")),
-                client=ClientConfig(
-                    listen=member.client,
-                    park_ms=run.park_ms,
-                    request_timeout_ms=run.request_timeout_ms,
-                ),
-                peer=PeerConfig(listen=member.peer),
-                http=HttpConfig(listen=f"127.0.0.1:{7200 + member.id}"),
-                cluster=ClusterConfig(id="simulation", members=members),
-                raft=run.raft,
-            )
-            clock = NodeClock(
-                self.schedule,
-                rate=1 + rng.uniform(-run.drift, run.drift),
-                wall_offset_ms=rng.randint(-run.wall_spread_ms, run.wall_spread_ms),
-            )
-            nodes[member.id] = Node(self, member.id, config, clock, incarnation=100 + member.id)
-        return nodes
+        return {member.id: self._make_node(member.id, members) for member in members}
+
+    def _make_node(self, node_id: NodeId, members: tuple[MemberConfig, ...]) -> Node:
+        rng, run = self.rng, self.faults
+        config = Config(
+            node=NodeConfig(id=node_id, data_dir=Path("unused")),
+            client=ClientConfig(
+                listen=f"127.0.0.1:{7000 + node_id}",
+                park_ms=run.park_ms,
+                request_timeout_ms=run.request_timeout_ms,
+            ),
+            peer=PeerConfig(listen=f"127.0.0.1:{7100 + node_id}"),
+            http=HttpConfig(listen=f"127.0.0.1:{7200 + node_id}"),
+            cluster=ClusterConfig(id="simulation", members=members),
+            raft=run.raft,
+        )
+        clock = NodeClock(
+            self.schedule,
+            rate=1 + rng.uniform(-run.drift, run.drift),
+            wall_offset_ms=rng.randint(-run.wall_spread_ms, run.wall_spread_ms),
+        )
+        return Node(self, node_id, config, clock, incarnation=100 + node_id)
