@@ -1,4 +1,4 @@
-"""The command line: `respraft server`, `respraft cluster`, `respraft --version`.
+"""The command line: `respraft server`, `respraft cluster`, `respraft repair`, `respraft --version`.
 
 Arguments are read here and nothing is decided; what a command does is in the module it names. That module
 is imported only once its command is known, so that `--version` needs no RocksDB.
@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Final
 
 from respraft import __version__, build
-from respraft.config import Config, ConfigError
+from respraft.config import Config, ConfigError, parse_address
 from respraft.config_file import load
 
 EXIT_USAGE: Final = 2
+EXIT_REFUSED: Final = 3
+EXIT_STORAGE_FAILED: Final = 74
 DEFAULT_NODES: Final = 3
 DEFAULT_PORT: Final = 7001
 DEFAULT_DIRECTORY: Final = Path("data")
@@ -34,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command == "server":
             return _server(arguments.config)
+        if arguments.command == "repair":
+            return _repair(arguments)
         return _cluster(arguments)
     except ConfigError as error:
         print(f"respraft: {error}", file=sys.stderr)
@@ -82,7 +86,44 @@ def _parser() -> argparse.ArgumentParser:
         dest="directory",
         help="node i keeps its files in DIR/node-i (default: %(default)s)",
     )
+    repair = commands.add_parser(
+        "repair",
+        help="bring back a node that lost data",
+        description="Set the data of a stopped node aside, and prepare its directory so that the next start "
+        "brings it back as a new member at the same addresses. Needs the other nodes' majority.",
+    )
+    repair.add_argument("--rejoin", action="store_true", required=True, help="what to do; there is no other")
+    repair.add_argument("--config", type=Path, required=True, metavar="FILE", help="the node's TOML file")
+    repair.add_argument(
+        "--contact",
+        action="append",
+        default=[],
+        dest="contacts",
+        metavar="HOST:PORT",
+        help="client address of a member to ask, besides those in the file; may be repeated",
+    )
+    repair.add_argument(
+        "--even-if-whole", action="store_true", dest="insist", help="also if nothing is wrong with the data"
+    )
     return parser
+
+
+def _repair(arguments: argparse.Namespace) -> int:
+    config = load(arguments.config)
+    for contact in arguments.contacts:
+        parse_address(contact)
+    from respraft.repair import RepairRefused, rejoin
+    from respraft.storage.interface import StartRefused, StorageFailed
+
+    try:
+        print(rejoin(config, contacts=arguments.contacts, insist=arguments.insist))
+    except (RepairRefused, StartRefused) as error:
+        print(f"respraft: {error}", file=sys.stderr)
+        return EXIT_REFUSED
+    except (StorageFailed, OSError) as error:
+        print(f"respraft: {error}; what was set aside so far stays so: run this again", file=sys.stderr)
+        return EXIT_STORAGE_FAILED
+    return 0
 
 
 def _server(config_path: Path) -> int:

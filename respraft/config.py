@@ -175,7 +175,7 @@ class PeerConfig:
     reconnect_ms_max: int = limit(1000, 10, 60_000)
     """Longest pause between two attempts to reach a peer; the first ones follow faster."""
 
-    snapshot_bytes_per_second: int = limit(64 * MIB, 64 * KIB, 16 * GIB)
+    snapshot_bytes_per_second: int = limit(32 * MIB, 64 * KIB, 16 * GIB)
     """Rate at which a state goes to a node that is too far behind: clients should not feel it."""
 
     handshake_timeout_ms: int = limit(2000, 10, 60_000)

@@ -29,9 +29,9 @@ def bring_up(config: Config, log_store: LogStore, machine: Machine) -> Replica:
         raise StartRefused(
             f"the keyspace in {config.node.data_dir} is as of log entry {applied_index}, but the Raft log "
             f"beside it holds entries {first_index} to {last_index}: one of them was replaced by an older "
-            "copy, or removed. If the log is the one this node ran with last, move the keyspace's directory "
-            "(state/) away and start again: while the log begins with entry 1 it holds everything. "
-            "Otherwise put both back as they were when the node last ran"
+            "copy, or removed. Put both back as they were when the node last ran. Where that is not "
+            "possible, `respraft repair --rejoin --config FILE` gives this copy up and brings the node back "
+            "as a new member"
         )
     configuration = machine.meta(META_CONFIGURATION)
     core = RaftNode(

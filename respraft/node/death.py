@@ -49,8 +49,8 @@ def storage_advice(error: StorageFailed) -> str:
         return "Nothing that was acknowledged is lost: free some space and start the node again."
     if "state database" in text and "orruption" in text:
         return (
-            "The log is intact and holds everything while it begins with entry 1: move state/ in the data "
-            "directory away and start the node again, and it makes the keyspace anew."
+            "Nothing that was acknowledged is lost on the other nodes. `respraft repair --rejoin --config "
+            "FILE` gives this copy up and brings the node back as a new member."
         )
     return (
         "Nothing that was acknowledged is lost on the other nodes. Look at the disk (dmesg, smartctl) before "

@@ -37,7 +37,9 @@ class AddMember(msgspec.Struct, tag=1, array_like=True, frozen=True):
     """
 
     member: Member
-    replaces: NodeId = NOBODY  # Removed in the same change: the node comes in this one's place.
+    replaces: NodeId = NOBODY
+    """The node comes in this one's place: it is removed in the same change, as is whoever has the node's
+    address, since that one may have come in the same place before, and been lost."""
 
 
 class RemoveMember(msgspec.Struct, tag=2, array_like=True, frozen=True):
@@ -79,7 +81,8 @@ def wanted_members(configuration: Configuration, action: Action) -> tuple[Member
     match action:
         case AddMember(member, replaces):
             if added_member(configuration, member) is None:
-                members.pop(replaces, None)
+                if replaces != NOBODY:
+                    members = _without(members, replaces, member.peer)
                 members[member.id] = member  # An id that is another's is for the core to refuse.
         case RemoveMember(node_id):
             if node_id not in configuration.removed_ids:
@@ -93,6 +96,12 @@ def wanted_members(configuration: Configuration, action: Action) -> tuple[Member
         case SetMembers(wanted):
             return tuple(sorted((_identified(configuration, each) for each in wanted), key=lambda m: m.id))
     return tuple([members[node_id] for node_id in sorted(members)])
+
+
+def _without(members: dict[NodeId, Member], replaced: NodeId, peer: str) -> dict[NodeId, Member]:
+    return {
+        node_id: member for node_id, member in members.items() if node_id != replaced and member.peer != peer
+    }
 
 
 def is_under_way(configuration: Configuration, action: Action) -> bool:

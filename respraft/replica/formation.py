@@ -142,7 +142,6 @@ _OTHER_CLUSTER: Final = (
 _OTHER_DIRECTORY: Final = (
     "the data directory of node id {} is not the one that the cluster knows (incarnation {:016x}, expected "
     "{:016x}): it was deleted or replaced, and what it had promised is lost. Put the very same directory "
-    "back if it still exists. Otherwise it can come back only under an id that has not been used: "
-    "delete the directory, leave cluster.members and node.id out of its configuration, have it join "
-    "(RAFT.CLUSTER JOIN), and remove the old id (RAFT.NODE REMOVE)"
+    "back if it still exists. Otherwise `respraft repair --rejoin --config FILE` brings the node back at "
+    "the same addresses, under an id that has not been used"
 )

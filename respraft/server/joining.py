@@ -104,7 +104,13 @@ class Joining:
     """One node's way into a cluster. `join` is its body; it is run once, as a task."""
 
     def __init__(
-        self, node: Node[Any], addresses: Sequence[str], *, node_id: NodeId = NOBODY, voter: bool = True
+        self,
+        node: Node[Any],
+        addresses: Sequence[str],
+        *,
+        node_id: NodeId = NOBODY,
+        voter: bool = True,
+        in_place: bool = False,
     ) -> None:
         """Prepare to join through any of `addresses`, the client addresses of members.
 
@@ -113,6 +119,7 @@ class Joining:
             addresses: Where to ask.
             node_id: The id that it shall have; NOBODY: its configuration's, or the next free one.
             voter: False: it stays a learner.
+            in_place: It takes the place of whoever has its address in the cluster.
 
         Raises:
             ReplyError: It cannot join at all.
@@ -131,6 +138,7 @@ class Joining:
         self._fixed_id = node_id or configured
         self._id_taken = False  # The one that was chosen last.
         self._voter = voter
+        self._in_place = in_place
         self._peer, self._client = own_addresses(node)
 
     async def join(self) -> None:
@@ -158,7 +166,8 @@ class Joining:
         words = ["RAFT.NODE", "ADD", str(self._node.node_id), self._peer, self._client]
         words += ["INCARNATION", f"{self._node.log_store.identity().incarnation:x}"]
         words += [] if self._voter else ["LEARNER"]
-        words += ["REPLACES", str(self._replaces)] if self._replaces else []
+        replaces = self._replaced(status)
+        words += ["REPLACES", str(replaces)] if replaces else []
         try:
             await ask(address, *words, timeout_s=ADD_S)
         except NoAnswer as error:
@@ -172,6 +181,14 @@ class Joining:
             _log.info("joining: %s %s; asking again", error.code, error.text)
             return False
         return True
+
+    def _replaced(self, status: dict[bytes, Any]) -> NodeId:
+        """Return in whose place this node comes; NOBODY: in nobody's."""
+        if self._replaces or not self._in_place:
+            return self._replaces
+        members = [dict(zip(each[::2], each[1::2], strict=True)) for each in status[b"members"]]
+        at_our_address = [int(each[b"id"]) for each in members if each[b"peer"].decode() == self._peer]
+        return at_our_address[0] if at_our_address and at_our_address[0] != self._node.node_id else NOBODY
 
     async def _ask_a_member(self) -> tuple[str, dict[bytes, Any]]:
         """Return the first address that answers as a member of a cluster, and what it says."""

@@ -22,10 +22,12 @@ from respraft.commands.table import KEYSPACE
 from respraft.config import Config
 from respraft.node.death import EXIT_STORAGE_FAILED, storage_advice
 from respraft.node.node import Node
+from respraft.server import rejoining
 from respraft.server.http import HttpServer
 from respraft.server.server import Server
 from respraft.server.status import Figures, readiness
 from respraft.storage.interface import StartRefused, StorageFailed
+from respraft.storage.rejoin import Rejoin
 from respraft.storage.state_interface import StateStore
 
 EXIT_OK: Final = 0
@@ -50,11 +52,12 @@ def serve(config: Config) -> int:
     """Run a node until SIGTERM or SIGINT; return the process's exit status."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
+        config = rejoining.configured(config)
         with (
             contextlib.closing(Node(config, _keyspace)) as node,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            return runner.run(_run(config, node))
+            return runner.run(_run(config, node, rejoining.note_of(node)))
     except StartRefused as error:
         _log.critical("%s", error)
         return EXIT_REFUSED
@@ -70,7 +73,7 @@ def _keyspace(store: StateStore) -> KeyspaceMachine:
     return KeyspaceMachine(store, lookup=KEYSPACE.lookup)
 
 
-async def _run(config: Config, node: Node[KeyspaceMachine]) -> int:
+async def _run(config: Config, node: Node[KeyspaceMachine], note: Rejoin | None) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -85,6 +88,9 @@ async def _run(config: Config, node: Node[KeyspaceMachine]) -> int:
             node.cluster_id or "(none yet)",
             config.client.listen,
         )
+        if note is not None:
+            coming_back = asyncio.create_task(rejoining.rejoin(node, note))
+            undo.callback(coming_back.cancel)
         await stop.wait()
         _log.info("stopping")
         await node.hand_over()

@@ -40,6 +40,7 @@ def node_status(node: Node[Any]) -> NodeStatus:
     leader = next((member.client for member in members if member.id == raft.leader), None)
     return NodeStatus(
         node_id=node.node_id,
+        replaces=node.log_store.identity().replaces,
         cluster_id=node.cluster_id,
         state=_node_state(node, state),
         membership=_membership(raft.configuration),

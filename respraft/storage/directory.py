@@ -6,6 +6,8 @@
         raft/         the Raft log (`log.py`)
         state/N/      the keyspace (`state_directory.py`)
         checkpoint/N/ pictures of it that are being sent to other nodes
+        rejoin.json   a repair's note for the next start (`rejoin.py`)
+        set-aside-T/  what a repair gave up at that time
 
 Names of directories that must survive power loss are synced where they are made: RocksDB syncs the inside of
 its own directory, not the entry that names it.

@@ -1,8 +1,8 @@
 """What an operator reads when a log is refused, at three in the morning.
 
 Each text says what is wrong, which file, that nothing was changed, and what to do. What it suggests never
-loses in silence what a client was told is safe: give the copy up and let the node come back under another
-id, which the others take for a new member, or put back exactly what was there.
+loses in silence what a client was told is safe: give the copy up and let the node come back as a new member
+(`respraft repair`), or put back exactly what was there.
 """
 
 import re
@@ -28,10 +28,11 @@ What to do:
   1. If something was moved, deleted or edited in {data} since the node last ran, put it back exactly as it
      was, and start the node. Never put back an older copy or a backup of {data} or of a part of it:
      it lacks what this node has promised since.
-  2. Otherwise give this copy up. See on another node that the cluster has a leader (RAFT.STATUS). Move
-     {data} aside and keep it. With an empty data directory this node would be refused under its old
-     id; it can come back only under an id that has not been used, and this version cannot add members
-     to a cluster that has formed. Until then leave it stopped.
+  2. Otherwise give this copy up. See on another node that the cluster has a leader (RAFT.STATUS). Then
+         respraft repair --rejoin --config FILE
+     sets the data in {data} aside and prepares the directory; started again, this node comes back
+     as a new member at the same addresses, under an id that has not been used. Only emptied, the
+     directory would be refused under the old id.
   3. If the other nodes are no majority, do nothing of this yet: copy {data} to a safe place first. It may
      hold the only copy of some writes."""
 

@@ -153,9 +153,8 @@ def _refuse_damage(path: Path) -> None:
     if found is not None:
         damaged, offset = found
         raise StartRefused(
-            f"the state database is damaged: {damaged} at byte {offset}. Nothing was changed. While the Raft "
-            f"log beside it is whole, it holds everything: move {path} away and start this node again; it "
-            "then replays the log from its beginning, or says that it cannot"
+            f"the state database is damaged: {damaged} at byte {offset}. Nothing was changed. `respraft "
+            "repair --rejoin --config FILE` gives this copy up and brings the node back as a new member"
         )
 
 

@@ -41,7 +41,8 @@ ALLOWED: Final = {
     "config_file": {"config"},
     "metrics": set[str](),
     "launcher": {"config", "config_file"},
-    "cli": {"build", "config", "config_file", "launcher", "server"},
+    "repair": {"config", "raft", "replica", "storage"},
+    "cli": {"build", "config", "config_file", "launcher", "repair", "server", "storage"},
     "__main__": {"cli"},
     "__init__": {"library", "config", "storage"},
 }

@@ -49,6 +49,7 @@ def status(server: ServerView, _client: ClientView, _args: list[bytes]) -> Reply
     node = server.raft_status()
     return {
         b"node_id": node.node_id,
+        b"replaces": _node(node.replaces),
         b"cluster_id": node.cluster_id.encode(),
         b"state": node.state.encode("ascii"),
         b"role": node.role.encode("ascii"),

@@ -178,6 +178,8 @@ class NodeStatus:
     state: NodeState
     membership: str
     """Whether a change is under way: "settled", "planned" or "joint"; "none" without a configuration."""
+    replaces: NodeId
+    """The id in whose place this node has come since a repair, which its configuration file names; or 0."""
     next_node_id: NodeId
     """An id that was never used in this cluster."""
     role: Role

@@ -49,6 +49,7 @@ def member(node_id: int) -> MemberStatus:
 
 STATUS = NodeStatus(
     node_id=1,
+    replaces=0,
     cluster_id="demo",
     state=NodeState.UP,
     membership="settled",

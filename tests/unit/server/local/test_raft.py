@@ -20,6 +20,7 @@ def test_leader(line: bytes) -> None:
 def test_status(line: bytes) -> None:
     assert FakeServer(status=replace(STATUS, members=(member(2),))).run(line) == {
         b"node_id": 1,
+        b"replaces": None,
         b"cluster_id": b"demo",
         b"state": b"up",
         b"role": b"leader",
@@ -69,7 +70,7 @@ def test_what_is_not_known_is_nil() -> None:
 
 def test_status_is_a_map_in_resp3_and_names_with_values_in_resp2() -> None:
     server = FakeServer(status=replace(STATUS, members=(member(2),)))
-    assert server.wire(b"RAFT.STATUS").startswith(b"*32\r\n$7\r\nnode_id\r\n:1\r\n")
+    assert server.wire(b"RAFT.STATUS").startswith(b"*34\r\n$7\r\nnode_id\r\n:1\r\n")
     assert server.wire(b"RAFT.STATUS").endswith(
         b"$7\r\nmembers\r\n*1\r\n*14\r\n$2\r\nid\r\n:2\r\n$4\r\npeer\r\n$14\r\n127.0.0.1:7102\r\n"
         b"$6\r\nclient\r\n$14\r\n127.0.0.1:7002\r\n$5\r\nvoter\r\n:1\r\n$8\r\nbecoming\r\n$-1\r\n"
@@ -78,7 +79,7 @@ def test_status_is_a_map_in_resp3_and_names_with_values_in_resp2() -> None:
     )
     reply = encode({b"voter": True}, RESP3)
     server.caller.protocol = RESP3
-    assert server.wire(b"RAFT.STATUS").startswith(b"%16\r\n$7\r\nnode_id\r\n:1\r\n")
+    assert server.wire(b"RAFT.STATUS").startswith(b"%17\r\n$7\r\nnode_id\r\n:1\r\n")
     assert reply.removeprefix(b"%1\r\n") in server.wire(b"RAFT.STATUS")
 
 
