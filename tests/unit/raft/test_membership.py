@@ -432,3 +432,31 @@ def test_the_clock_of_a_removed_node_moves_nothing_any_more() -> None:
     cluster.settle()
     assert settled(leader)
     assert leader.node.status().clock_skew_ms == 0
+
+
+def test_a_joint_configuration_that_came_with_a_state_is_carried_on() -> None:
+    """Whoever leads next knows it from the state alone: its entry is gone on every node."""
+    cluster = Cluster(3)
+    leader = cluster.elect(1)
+    for node_id in (4, 5):
+        cluster.spawn(node_id)
+    change(leader, 1, 2, 3, learners=(4, 5))
+    cluster.settle()
+    cluster.pass_ticks(2)
+    cluster.isolate(5)
+    change(leader, 1, 4, 5)
+    while not known(leader).settled:  # It is, in its log alone, as soon as the joint one is committed.
+        assert cluster.step()
+    cluster.mail.clear()
+    state = cluster[1].snapshot()
+    leader.crash()
+    cluster.heal()
+    cluster[5].install(state)
+    cluster.settle()
+    assert (known(cluster[5]).old_voters, cluster[5].node.log.last_index) == ((1, 2, 3), state.point.index)
+    cluster[5].node.campaign(transfer=True)
+    cluster[5].turn()
+    cluster.settle()
+    assert role(cluster[5]) is Role.LEADER
+    assert settled(cluster[5])
+    assert known(cluster[5]).voters() == (1, 4, 5)
