@@ -3,9 +3,10 @@
 import pytest
 
 from tests.simulation.mutations import MUTATIONS, Mutation
+from tests.simulation.mutations_states import STATE_MUTATIONS
 from tests.simulation.simulation import TICKS
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.breaks)
+@pytest.mark.parametrize("mutation", [*MUTATIONS, *STATE_MUTATIONS], ids=lambda mutation: mutation.breaks)
 def test_is_found(mutation: Mutation) -> None:
     assert mutation.hunt(ticks=TICKS) is not None, f"not found in {mutation.seeds} seeds: {mutation.breaks}"

@@ -1,0 +1,93 @@
+"""Deliberately broken variants of compaction and snapshots; see `mutations.py`."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from respraft.config import RaftConfig
+from respraft.raft.log import RaftLog
+from respraft.raft.message import InstallSnapshot, SnapshotPoint
+from respraft.replica.batch import Answer
+from respraft.replica.origin import Origin
+from respraft.replica.session import Session, SessionTable
+from respraft.replica.snapshots import Snapshots
+from tests.simulation.mutations import Mutation, Replacement
+
+# Little log is kept, and nodes are away for long enough to need a state.
+_CUTS: Final = {
+    "nodes": 3,
+    "raft": RaftConfig(
+        heartbeat_ms=20,
+        election_timeout_ms=160,
+        compact_entries=3,
+        keep_entries=0,
+        keep_bytes=0,
+        keep_bytes_max=1024,
+    ),
+    "crashes": 2.0,
+    "partitions": 2.0,
+    "down_ms": 300,
+    "loss": 0.0,
+    "wipes": 0.0,
+}
+
+
+def _state_without_sessions() -> Sequence[Replacement]:
+    def go_over(self: Snapshots, install: InstallSnapshot) -> None:
+        original(self, install)
+        self._applier.sessions = SessionTable()
+
+    original = Snapshots.go_over
+    return [(Snapshots, "go_over", go_over)]
+
+
+def _flushed_up_to_its_end() -> Sequence[Replacement]:
+    def flushed(self: Snapshots) -> None:
+        if self._flushing is not None:
+            self._flushing = self._applied_point()
+        original(self)
+
+    original = Snapshots.flushed
+    return [(Snapshots, "flushed", flushed)]
+
+
+def _cut_without_a_flush() -> Sequence[Replacement]:
+    def flush_due(self: Snapshots) -> Any:
+        if self._compaction.due:
+            self._compaction.flush_begun()
+            self._cut_log(self._applier.index)
+
+    return [(Snapshots, "flush_due", flush_due)]
+
+
+def _sent_again_after_the_session_was_lost() -> Sequence[Replacement]:
+    def installed(self: Origin, session: Session | None, now_ms: float) -> tuple[list[Answer], list[object]]:
+        for batch in self._outstanding:
+            batch.sequence = 0
+        self._waiting.extendleft(reversed(self._outstanding))
+        self._outstanding.clear()
+        if session is None or session.nonce != self._nonce:
+            self._session = self._applied = self._sent = 0
+        else:
+            self._session, self._applied = session.number, session.sequence
+            self._sent = self._applied
+        return [], []
+
+    return [(Origin, "installed", installed)]
+
+
+def _base_has_no_term() -> Sequence[Replacement]:
+    def compact_to(self: RaftLog, index: int) -> None:
+        original(self, index)
+        self.base = SnapshotPoint(self.base.index, 0, self.base.time_ms)
+
+    original = RaftLog.compact_to
+    return [(RaftLog, "compact_to", compact_to)]
+
+
+STATE_MUTATIONS: Final = (
+    Mutation("a state comes without its sessions", 30, _state_without_sessions, _CUTS),
+    Mutation("a flush counts up to its end", 60, _flushed_up_to_its_end, _CUTS),
+    Mutation("the log is cut without a flush", 30, _cut_without_a_flush, _CUTS),
+    Mutation("what came with a state is sent again", 60, _sent_again_after_the_session_was_lost, _CUTS),
+    Mutation("a base forgets its term", 30, _base_has_no_term, _CUTS),
+)
