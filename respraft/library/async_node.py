@@ -177,12 +177,13 @@ class AsyncNode:
         """
         return await self._execute(command, timeout, write=True)
 
-    async def read(self, query: bytes, timeout: float | None = None) -> Any:
+    async def read(self, query: bytes, timeout: float | None = None, *, stale: bool = False) -> Any:
         """Have a query answered from the state of this node, once that is as new as the call.
 
         Args:
             query: For the machine's `read`.
             timeout: Seconds to wait; None: the configuration's `timeout_s`.
+            stale: A state that is up to `max_stale_ms` old will do, and so no other node need be asked.
 
         Raises:
             CommandError: The machine refused or raised.
@@ -191,7 +192,7 @@ class AsyncNode:
             NodeFailed: This node has stopped by itself.
             ValueError: The query is longer than 64 MiB.
         """
-        return await self._execute(query, timeout, write=False)
+        return await self._execute(query, timeout, write=False, stale=stale)
 
     async def transfer_leadership(self, to: NodeId | None = None) -> None:
         """Hand leadership over, without an error to anybody; returns when the other node leads.
@@ -293,7 +294,9 @@ class AsyncNode:
         except raft.AlreadyStarted as refusal:
             raise ChangeRefused(str(refusal)) from None
 
-    async def _execute(self, command: bytes, timeout: float | None, *, write: bool) -> Any:
+    async def _execute(
+        self, command: bytes, timeout: float | None, *, write: bool, stale: bool = False
+    ) -> Any:
         if len(command) > COMMAND_BYTES_MAX:
             raise ValueError(
                 f"the command has {len(command)} bytes; at most {COMMAND_BYTES_MAX} are possible"
@@ -303,7 +306,7 @@ class AsyncNode:
         until = loop.time() + seconds
         while True:
             call = _Call(loop.create_future(), len(command) + COMMAND_OVERHEAD_BYTES)
-            self._submit(call, [NO_NAME, bytes(command)], write=write)
+            self._submit(call, [NO_NAME, bytes(command)], write=write, stale=stale)
             timer = loop.call_at(until, self._expire, call, write)
             try:
                 return await self._answer_of(call)
@@ -321,10 +324,12 @@ class AsyncNode:
         finally:
             self._calls.discard(call)
 
-    def _submit(self, call: "_Call", args: list[bytes], *, write: bool) -> None:
+    def _submit(self, call: "_Call", args: list[bytes], *, write: bool, stale: bool) -> None:
         node = self._running()
         if write:
             refusal = node.submit(call, [args], [], 0, call.size)
+        elif stale:
+            refusal = node.submit_stale_reads(call, [args], 0, call.size)
         else:
             refusal = node.submit_reads(call, [args], 0, call.size)
         if refusal is not None:

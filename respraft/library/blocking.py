@@ -69,9 +69,9 @@ class Node:
         """Have a command executed, once, on every node; return the machine's reply. See `AsyncNode.write`."""
         return self._wait_for(self._node.write(command, timeout))
 
-    def read(self, query: bytes, timeout: float | None = None) -> Any:
-        """Have a query answered from a state that is not stale. See `AsyncNode.read`."""
-        return self._wait_for(self._node.read(query, timeout))
+    def read(self, query: bytes, timeout: float | None = None, *, stale: bool = False) -> Any:
+        """Have a query answered from a state that is not stale, unless it may be. See `AsyncNode.read`."""
+        return self._wait_for(self._node.read(query, timeout, stale=stale))
 
     def transfer_leadership(self, to: NodeId | None = None) -> None:
         """Hand leadership over, to `to` or to whoever is furthest. See `AsyncNode.transfer_leadership`."""

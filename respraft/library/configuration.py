@@ -64,6 +64,9 @@ class Configuration:
     timeout_s: float = 3.0
     """How long `write` and `read` wait, in seconds, where a call does not say it."""
 
+    max_stale_ms: int = 5000
+    """How old the state may be that a `read` with `stale=True` is answered from, in milliseconds."""
+
     raft: RaftConfig = field(default_factory=RaftConfig)
     """Heartbeats, election time-outs, sizes of batches. The same on all nodes."""
 
@@ -88,7 +91,10 @@ class Configuration:
             )
         return Config(
             node=NodeConfig(id=self.id, data_dir=Path(self.directory)),
-            client=ClientConfig(listen=self.client_listen or (own.client if own else NO_ADDRESS)),
+            client=ClientConfig(
+                listen=self.client_listen or (own.client if own else NO_ADDRESS),
+                max_stale_ms=self.max_stale_ms,
+            ),
             peer=PeerConfig(listen=self.peer_listen or (own.peer if own else NO_ADDRESS)),
             http=HttpConfig(listen=NO_ADDRESS),
             cluster=ClusterConfig(

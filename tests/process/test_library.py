@@ -44,6 +44,7 @@ class Nodes:
             directory=self.directory / str(node_id),
             members=self.members,
             timeout_s=PATIENT_S,
+            max_stale_ms=60_000,
             raft=self.raft,
         )
 
@@ -187,6 +188,17 @@ def test_a_leader_that_lost_its_followers_does_not_know_what_becomes_of_a_write(
     for node in others:
         node.start()
     assert others[0].write(b"10") in (17, 18)
+
+
+def test_a_read_that_may_be_stale_needs_no_leader(nodes: Nodes) -> None:
+    nodes.all[0].write(b"7")
+    assert [node.read(b"value") for node in nodes.all] == [7] * 3
+    nodes.all[0].stop()
+    nodes.all[1].stop()
+    assert nodes.all[2].read(b"value", timeout=0.2, stale=True) == 7
+    eventually(lambda: nodes.all[2].leader() is None)
+    with pytest.raises(respraft.NoLeader):
+        nodes.all[2].read(b"value", timeout=0.2)
 
 
 def test_leadership_is_handed_over_by_whoever_has_it_and_by_nobody_else(nodes: Nodes) -> None:
