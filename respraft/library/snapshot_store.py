@@ -6,8 +6,8 @@
 
 A snapshot can be larger than what should be written at once, so its pieces go in step by step under the next
 number, and then *one* atomic write makes that number count, with the replica's values, and removes the one
-before. What a crash or an exception leaves under a number that does not count is removed at the next open
-and before the next snapshot.
+before. What a crash or an exception leaves under a number that does not count is removed before the next
+snapshot; opening writes nothing.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,12 +29,10 @@ class SnapshotStore:
     """One snapshot, replaced as a whole."""
 
     def __init__(self, store: StateStore) -> None:
-        """Take what the store holds, and remove what does not count. The store stays the caller's."""
+        """Take what the store holds. The store stays the caller's."""
         self._store = store
         number = store.get(NUMBER)
         self._number = 0 if number is None else int.from_bytes(number, "big")
-        low, high = _range_of(self._number)
-        store.write({}, [(_range_of(0)[0], low), (high, PAST_PIECES)])
 
     @property
     def exists(self) -> bool:
@@ -54,8 +52,8 @@ class SnapshotStore:
 
         What `pieces` raises is raised, and the snapshot of before stays.
         """
-        low, high = _range_of(self._number + 1)
-        self._store.write({}, [(low, high)])
+        low = _range_of(self._number + 1)[0]
+        self._store.write({}, [(low, PAST_PIECES)])
         puts: dict[bytes, bytes | None] = {}
         gathered = total = 0
         for place, piece in enumerate(pieces):
