@@ -4,6 +4,7 @@ A checker is told what happens and asserts. It keeps its own books and trusts no
 themselves except what they do: what they put on disk, send, hand to their machine, and answer.
 """
 
+from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -439,6 +440,26 @@ class ExactlyOnce:
                 assert value not in self._refused, f"{command!r} was refused, and applied later"
 
 
+class StaleReads:
+    """A stale read sees everything that anybody had been told `max_stale_ms` before."""
+
+    def __init__(self, drift: float) -> None:
+        self._slowest = 1 - drift  # A node measures the age by its own clock.
+        self._told: list[tuple[int, Index]] = []  # When, and as of which index; both rise.
+
+    def told(self, now_us: int, index: Index) -> None:
+        """A client was answered from a state as of `index`, because that was known to be the newest."""
+        if not self._told or index > self._told[-1][1]:
+            self._told.append((now_us, index))
+
+    def answered(self, now_us: int, index: Index, max_stale_ms: int) -> None:
+        """A stale read was answered from a state as of `index`."""
+        oldest_us = now_us - max_stale_ms * 1000 / self._slowest
+        place = bisect(self._told, oldest_us, key=lambda each: each[0])
+        seen = self._told[place - 1][1] if place else 0
+        assert index >= seen, f"a stale read at {index}, though {seen} was known {max_stale_ms} ms ago"
+
+
 class Linearizability:
     """Each key has one order of its operations, within their real times, that explains all replies."""
 
@@ -448,7 +469,7 @@ class Linearizability:
 
     def ended(self, group: Group) -> None:
         """A client knows what became of its group."""
-        if group.outcome is Outcome.REFUSED:
+        if group.outcome is Outcome.REFUSED or group.stale:
             return
         for operation in group.operations:
             if group.outcome is Outcome.ANSWERED or operation.command[0] != b"GET":

@@ -46,6 +46,7 @@ class Group:
         self.database = database
         self.commands = commands
         self.outcome = Outcome.WAITING
+        self.stale = False  # It only reads, and need not see the newest state.
         self.operations: list[Operation] = []
         last: dict[bytes, Operation] = {}
         for name, key, *rest in commands:
@@ -101,9 +102,10 @@ class Client:
         """Send nothing more after the group under way."""
         self._stopped = True
 
-    def ask(self, node: Node, database: int, commands: list[Command]) -> Group:
+    def ask(self, node: Node, database: int, commands: list[Command], *, stale: bool = False) -> Group:
         """Send a group now. A node that is down gives no connection: it must be up."""
         group = self.group = Group(self, node, database, commands)
+        group.stale = stale and not group.writes()
         self._world.say(f"client {self.number} -> n{node.id} {group}")
         node.give(lambda: self._submit(node, group))
         return group
@@ -144,7 +146,8 @@ class Client:
         if writes:
             refusal = node.replica.submit(group, writes, reads, group.database, size)
         else:
-            refusal = node.replica.submit_reads(group, [read for _, read in reads], group.database, size)
+            submit = node.replica.submit_stale_reads if group.stale else node.replica.submit_reads
+            refusal = submit(group, [read for _, read in reads], group.database, size)
         if refusal is not None and group.outcome is Outcome.WAITING:
             self._refused(group, refusal)
 
@@ -189,7 +192,8 @@ class Client:
         count = self._rng.randint(1, self._world.faults.group_max)
         only_reads = self._rng.random() < 0.4
         commands = [self._command(only_reads) for _ in range(count)]
-        group = self.ask(node, self._rng.choice((0, 0, 0, 1)), commands)
+        stale = self._rng.random() < self._world.faults.stale
+        group = self.ask(node, self._rng.choice((0, 0, 0, 1)), commands, stale=stale)
         if self._rng.random() < self._world.faults.impatient:
             patience_us = self._rng.randint(0, 100_000)
             self._world.schedule.after(patience_us, lambda: self._hang_up(group))

@@ -65,6 +65,8 @@ class Faults:
     crowd: float  # Share of clients that stay with one and the same node.
     think_ms: int  # Longest pause between two groups.
     group_max: int  # Commands in a group.
+    stale: float  # Share of reading groups that take a state which is
+    max_stale_ms: int  # so old, at most.
     impatient: float  # Share of groups whose client hangs up early.
 
 
@@ -114,6 +116,8 @@ def draw(rng: random.Random) -> Faults:
         think_ms=rng.choice((20, 60, 200)),
         group_max=rng.choice((1, 4, 8)),
         impatient=some(0.1, absent=0.7),
+        stale=some(0.2, 1.0, absent=0.6),
+        max_stale_ms=rng.choice((20, 100, 1000)),
     )
 
 

@@ -296,6 +296,24 @@ def _read_without_a_round() -> Sequence[Replacement]:
     return [(ReadIndex, "begin_round", begin_round)]
 
 
+def _stale_reads_of_any_age() -> Sequence[Replacement]:
+    def take_stale(self: ReadBarrier, now_ms: float) -> list[ReadGroup]:
+        self._fresh_ms = now_ms
+        return original(self, now_ms)
+
+    original = ReadBarrier.take_stale
+    return [(ReadBarrier, "take_stale", take_stale)]
+
+
+def _age_from_the_answer() -> Sequence[Replacement]:
+    def confirmed(self: ReadBarrier, number: int, index: Index, now_ms: float) -> float | None:
+        self._asked_ms = now_ms
+        return original(self, number, index, now_ms)
+
+    original = ReadBarrier.confirmed
+    return [(ReadBarrier, "confirmed", confirmed)]
+
+
 def _lease_from_the_echo() -> Sequence[Replacement]:
     def confirm_reads(state: RaftState) -> None:
         state.lease._sent = deque((number, state.clock.monotonic_ms) for number, _ in state.lease._sent)
@@ -445,6 +463,8 @@ _TWO_LEADERS: Final = {
     "crowd": 0.0,
     "think_ms": 20,
 }
+# Clients take old states, and their nodes are cut off or stop.
+_STALE: Final = {**_TWO_LEADERS, "stale": 0.5, "max_stale_ms": 100, "delay_us": 8_000, "leaders_share": 0.3}
 # The same with leases; middleboxes fence leaders off, and leaders hand over.
 _LEASES: Final = {
     **_TWO_LEADERS,
@@ -462,9 +482,11 @@ _DEAF: Final = {
     **_FENCED,
     "fences": 0.0,
     "pauses": 0.0,
-    "partitions": 8.0,
+    "partitions": 1.5,
+    "kills": 0.0,
+    "wipes": 0.0,
     "delay_us": 8_000,
-    "transfers": 20.0,
+    "transfers": 10.0,
 }
 # Leaders fall while their followers are apart.
 _SHORT_REIGNS: Final = {
@@ -551,6 +573,8 @@ MUTATIONS: Final = (
     Mutation("reads before an entry of the own term", 150, _reads_before_own_term, _SHORT_REIGNS),
     Mutation("a read joins an older round", 150, _read_joins_older_round, _OWN_TIME),
     Mutation("reads without a round", 150, _read_without_a_round, _TWO_LEADERS),
+    Mutation("stale reads of any age", 150, _stale_reads_of_any_age, _STALE),
+    Mutation("the age of a state counts from the answer", 150, _age_from_the_answer, _STALE),
     Mutation("a lease counts from the echo", 150, _lease_from_the_echo, _LEASES),
     Mutation("a reset link ends a voter's promise", 150, _reset_ends_a_promise, _FENCED),
     Mutation("a lease goes on through a handover", 150, _handover_keeps_the_lease, _DEAF),

@@ -139,6 +139,7 @@ class Simulation:
         self.exactly_once = checkers.ExactlyOnce()
         self.nothing_lost = checkers.NothingLost(self.exactly_once.applied)
         self.linearizability = checkers.Linearizability()
+        self.stale_reads = checkers.StaleReads(self.faults.drift)
         self.liveness = checkers.Liveness()
 
         self.configuration: Configuration | None = None
@@ -304,7 +305,14 @@ class Simulation:
 
     def answered(self, node: Node, answer: Answer) -> None:
         """A client gets its answer."""
-        answer.client.answered(answer)
+        group = answer.client
+        if isinstance(group, Group) and answer.refusal is None:
+            index = node.replica.status().applied_index
+            if group.stale:
+                self.stale_reads.answered(self.schedule.now_us, index, self.faults.max_stale_ms)
+            else:
+                self.stale_reads.told(self.schedule.now_us, index)
+        group.answered(answer)
 
     def add_node(self) -> None:
         """Set up one more node, and start it. Who waits to join is told of it: it may lead soon."""
@@ -426,6 +434,7 @@ class Simulation:
                 listen=f"127.0.0.1:{7000 + node_id}",
                 park_ms=run.park_ms,
                 request_timeout_ms=run.request_timeout_ms,
+                max_stale_ms=run.max_stale_ms,
             ),
             peer=PeerConfig(listen=f"127.0.0.1:{7100 + node_id}"),
             http=HttpConfig(listen=f"127.0.0.1:{7200 + node_id}"),
