@@ -54,6 +54,26 @@ IS_LEADER: Final = Gauge(
     "1 while this node leads. The sum over a cluster is 1; a moment of 2 is an old leader that is cut off.",
     registry=REGISTRY,
 )
+IS_LEARNER: Final = Gauge(
+    "respraft_is_learner",
+    "1 while this node is a member without a vote: it catches up, or stays a learner on purpose.",
+    registry=REGISTRY,
+)
+MEMBERS: Final = Gauge(
+    "respraft_members",
+    "Members of the cluster as this node's log has it, learners included. 0: it belongs to no cluster.",
+    registry=REGISTRY,
+)
+VOTERS: Final = Gauge(
+    "respraft_voters",
+    "Members whose votes are asked for. More than half of them must be up for anything to be decided.",
+    registry=REGISTRY,
+)
+MEMBERSHIP_CHANGING: Final = Gauge(
+    "respraft_membership_changing",
+    "1 while a change of the membership is under way. For minutes: a new node cannot catch up, or is down.",
+    registry=REGISTRY,
+)
 TERM: Final = Gauge(
     "respraft_term",
     "Raft term. Grows by elections only, so its slope is how unstable leadership is.",

@@ -110,6 +110,7 @@ class Figures:
         """Look at the parts of `server` from now on."""
         self._server = server
         self._totals: dict[int, float] = {}
+        self._peers: set[NodeId] = set()  # Whose figures are shown.
         self._leader = NOBODY
 
     def collect(self) -> None:
@@ -139,7 +140,10 @@ class Figures:
         self._set_replica(state)
         self._set_storage()
         self._set_clients(server.counters())
-        for peer_id, peer in sorted(server.node.network.status().items()):
+        peers = server.node.network.status()
+        self._forget_peers(self._peers - peers.keys())
+        self._peers = set(peers)
+        for peer_id, peer in sorted(peers.items()):
             self._set_peer(str(peer_id), peer)
         for peer_id, seconds in sorted(server.driver.round_trip_s.items()):
             metrics.PEER_ROUND_TRIP_SECONDS.labels(str(peer_id)).set(seconds)
@@ -148,6 +152,12 @@ class Figures:
         raft = state.raft
         metrics.HAS_LEADER.set(raft.leader != NOBODY)
         metrics.IS_LEADER.set(raft.role is Role.LEADER)
+        configuration = raft.configuration
+        member = configuration.member(raft.id) if configuration is not None else None
+        metrics.IS_LEARNER.set(member is not None and not member.voter)
+        metrics.MEMBERS.set(len(configuration.members) if configuration is not None else 0)
+        metrics.VOTERS.set(len(configuration.voters()) if configuration is not None else 0)
+        metrics.MEMBERSHIP_CHANGING.set(configuration is not None and not configuration.settled)
         metrics.TERM.set(raft.term)
         metrics.COMMIT_INDEX.set(raft.commit_index)
         metrics.APPLIED_INDEX.set(state.applied_index)
@@ -192,6 +202,18 @@ class Figures:
         self._raise(metrics.REJECTED_CONNECTIONS, counters.rejected)
         self._raise(metrics.CLIENT_RECEIVED_BYTES, counters.input_bytes)
         self._raise(metrics.CLIENT_SENT_BYTES, counters.output_bytes)
+
+    def _forget_peers(self, gone: set[NodeId]) -> None:
+        """A node that was removed must not be shown as unreachable for ever."""
+        for peer_id in gone:
+            label = str(peer_id)
+            for counter in (metrics.PEER_SENT_BYTES, metrics.PEER_RECEIVED_BYTES, metrics.PEER_DROPPED):
+                self._totals.pop(id(counter.labels(label)), None)
+                counter.remove(label)
+            for gauge in (metrics.PEER_CONNECTED, metrics.PEER_ROUND_TRIP_SECONDS):
+                gauge.labels(label)  # Whether it had one or not.
+                gauge.remove(label)
+            self._server.driver.round_trip_s.pop(peer_id, None)
 
     def _set_peer(self, label: str, peer: PeerStatus) -> None:
         metrics.PEER_CONNECTED.labels(label).set(peer.connected)

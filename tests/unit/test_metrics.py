@@ -13,6 +13,10 @@ UNITS = ("_seconds", "_bytes")
 BARE_NAMES = {  # Counts, positions and yes-or-no gauges have no unit to name.
     "respraft_has_leader",
     "respraft_is_leader",
+    "respraft_is_learner",
+    "respraft_members",
+    "respraft_voters",
+    "respraft_membership_changing",
     "respraft_term",
     "respraft_commit_index",
     "respraft_applied_index",

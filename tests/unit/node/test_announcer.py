@@ -8,6 +8,7 @@ import pytest
 
 from respraft.config import ClusterConfig
 from respraft.node.announcer import REMIND_S, Announcer
+from respraft.raft.configuration import Member
 from respraft.replica.status import ReplicaStatus
 from tests.unit.replica.cluster import Cluster
 
@@ -98,4 +99,28 @@ def test_a_refused_node_and_one_without_members_say_so(said: Callable[[], list[s
     assert said() == [
         "this node belongs to no cluster and serves nobody: it waits for RAFT.CLUSTER INIT, or for "
         "RAFT.CLUSTER JOIN host:port"
+    ]
+
+
+def test_changes_of_the_members_are_named(said: Callable[[], list[str]]) -> None:
+    cluster = Cluster()
+    watched = Watched(cluster, 1)
+    status = status_of(cluster, 1)
+    configuration = status.applied_configuration
+    assert configuration is not None
+    learner = Member(4, "", "", 104, voter=False)
+    planned = msgspec.structs.replace(
+        configuration, members=(*configuration.members, learner), planned_voters=(1, 2, 3, 4)
+    )
+    joint = msgspec.structs.replace(
+        planned,
+        members=(*configuration.members, msgspec.structs.replace(learner, voter=True)),
+        planned_voters=(),
+        old_voters=(1, 2, 3),
+    )
+    for each in (configuration, configuration, planned, joint):
+        watched.announcer.look(msgspec.structs.replace(status, applied_configuration=each), [1, 2, 3])
+    assert [line for line in said() if line.startswith("members")] == [
+        "members: 1, 2, 3; without a vote: 4; waiting for 4 to catch up",
+        "members: 1, 2, 3, 4; changing the voters to 1, 2, 3, 4",
     ]
