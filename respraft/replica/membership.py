@@ -66,7 +66,8 @@ class Membership:
         )
         self._executor = Executor(core, self._respond)
         self._linked: dict[NodeId, PeerIdentity] = {}
-        self._dialled: tuple[object, ...] = ()  # What the targets of the links were last made from.
+        self._dialled: tuple[object, ...] = ()  # What the targets of the links were last made from,
+        self._addresses: dict[NodeId, str] = {}  # and what came of it.
         self._answers: list[Answer] = []
         self._formation = (
             Formation(identity.node_id, identity.incarnation, config.cluster.members)
@@ -151,7 +152,7 @@ class Membership:
 
     def check_peer(self, peer: PeerIdentity) -> Objection | None:
         """Return why a link with `peer` must not be; None if it is welcome."""
-        if self.joining:
+        if self.joining or (peer.node_id == self._removed_leader and self._is_linked(peer)):
             return None
         invited = {member.id: member.incarnation for member in self._executor.invited.values()}
         return check_peer(self._core.configurations, self._contacts, invited, peer)
@@ -166,7 +167,9 @@ class Membership:
             return member.incarnation == incarnation
         # A member of a configuration that is not here yet may lead already; one that is being added answers.
         committed = self._core.configurations.committed
-        return committed is None or sender not in committed.removed_ids
+        if committed is None or sender not in committed.removed_ids:
+            return True
+        return sender == self._removed_leader
 
     def link_up(self, peer: PeerIdentity) -> None:
         """This node's link to `peer` has come up."""
@@ -203,13 +206,27 @@ class Membership:
             configurations.current,
             configurations.committed,
             self.invited,
+            self._removed_leader,
             self.removed and self._core.role is not Role.LEADER,
         )
         before = self._dialled
         if before and all(now is was or now == was for now, was in zip(made_from, before, strict=True)):
             return None
         self._dialled = made_from
-        return self._targets()
+        self._addresses = self._targets()
+        return self._addresses
+
+    @property
+    def _removed_leader(self) -> NodeId:
+        """A leader that was removed, while it hands over: it has to hear from us that we have everything."""
+        leader, configuration = self._core.leader, self._core.configuration
+        if leader == NOBODY or configuration is None or configuration.member(leader) is not None:
+            return NOBODY
+        return leader
+
+    def _is_linked(self, peer: PeerIdentity) -> bool:
+        linked = self._linked.get(peer.node_id)
+        return linked is not None and linked.incarnation == peer.incarnation
 
     def _targets(self) -> dict[NodeId, str]:
         if self.removed and self._core.role is not Role.LEADER:
@@ -219,6 +236,8 @@ class Membership:
         for configuration in known:
             targets.update({member.id: member.peer for member in configuration.members})
         targets.update({member.id: member.peer for member in self._executor.invited.values()})
+        if self._removed_leader in self._addresses:
+            targets[self._removed_leader] = self._addresses[self._removed_leader]
         targets.pop(self._node_id, None)
         return dict(sorted(targets.items()))
 

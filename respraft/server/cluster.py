@@ -5,7 +5,6 @@ Replies come when the change is there: each method returns a `Deferred`, which i
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -27,12 +26,6 @@ as long as new nodes are tried to be reached."""
 
 INVITATION_S: Final = 60.0
 """How long a node that was asked to join may take. It goes on by itself where catching up takes longer."""
-
-
-REJOIN_S: Final = 5.0
-"""How often a node that comes in a lost one's place tries to join."""
-
-_log: Final = logging.getLogger("respraft.server")
 
 
 class ChangeClient:
@@ -87,24 +80,6 @@ class Cluster:
             return OK
 
         return self._later(join())
-
-    def rejoin(self) -> None:
-        """A node that comes in a lost one's place joins by itself, through the members of its file."""
-        if not self._node.log_store.identity().replaces or self._node.replica.status().raft.configuration:
-            return
-        own = self._node.config.node.id
-        addresses = [each.client for each in self._node.config.cluster.members if each.id != own]
-
-        async def rejoin() -> Reply:
-            while True:
-                reply = asyncio.get_running_loop().create_future()
-                self.join(addresses, NOBODY, voter=True).when_resolved(reply.set_result)
-                if (outcome := await reply) == OK:
-                    return OK
-                _log.warning("joining in the place of node %d: %s; trying again", own, outcome)
-                await asyncio.sleep(REJOIN_S)
-
-        self._later(rejoin())
 
     def change(self, action: Action, then: Callable[[ChangeDone], Reply]) -> Deferred:
         """Have the membership changed."""

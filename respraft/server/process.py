@@ -118,7 +118,6 @@ async def _start(config: Config, node: Node[KeyspaceMachine], undo: contextlib.A
     metrics.before_render.append(figures.update)
     node.watch = figures.collect
     node.start()
-    server.cluster.rejoin()
     _quiet_garbage_collector()
     return server
 

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import redis
 
-from respraft.storage.log import open_log
 from tests.process.clients import Incrementer, assert_counted_once, assert_no_errors, progress
 from tests.process.cluster import Cluster, ClusterFactory
 from tests.process.eventually import eventually
@@ -101,21 +100,6 @@ def test_a_wiped_node_comes_back_under_a_new_id(cluster: Cluster) -> None:
     assert voters(cluster, 4) == {*others, 4}
     with cluster.client(4) as reader:
         assert_counted_once(clients, int(reader.get("n") or 0))
-
-
-def test_a_node_in_the_place_of_a_lost_one_joins_by_itself(cluster: Cluster) -> None:
-    """What `respraft repair --rejoin` leaves: an empty log that replaces the old id, and the old file."""
-    victim = cluster.followers()[0]
-    others = cluster.others(victim)
-    cluster.kill(victim)
-    cluster.wipe(victim)
-    open_log(cluster.nodes[victim].data, 0, "test", replaces=victim).close()
-    cluster.start(victim)
-    assert eventually(lambda: voters(cluster, others[0]) == {*others, 4}, what="it has come as node 4")
-    assert cluster.status(victim)["node_id"] == 4
-    cluster.kill(victim)
-    cluster.start(victim)
-    assert cluster.status(victim)["node_id"] == 4
 
 
 def test_a_removed_node_that_comes_back_is_told_and_disturbs_nobody(cluster: Cluster) -> None:

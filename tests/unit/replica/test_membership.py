@@ -1,6 +1,7 @@
 """Changes of the membership through whole replicas: asked anywhere, done by the leader, seen applied."""
 
 from respraft.raft.configuration import Configuration, Member
+from respraft.raft.message import TimeoutNow
 from respraft.raft.ready import Role
 from respraft.replica.admin import ChangeDone
 from respraft.replica.batch import Answer, Refusal
@@ -17,7 +18,7 @@ from respraft.replica.formation import PeerIdentity
 from respraft.replica.message import AdminRequest, AdminResponse
 from respraft.replica.session import SessionTable
 from respraft.resp.replies import OK
-from tests.unit.replica.cluster import Cluster, Node
+from tests.unit.replica.cluster import Cluster, Node, Sent
 
 
 def member(node_id: int, *, voter: bool = True, incarnation: int = 0) -> Member:
@@ -183,6 +184,34 @@ def test_the_leader_removes_itself_under_load_and_the_others_go_on() -> None:
     assert {reply for replies in numbers for reply in replies} == set(range(1, 41))
     assert {one.core.role, two.core.role} == {Role.LEADER, Role.FOLLOWER}
     assert leader.replica.status().removed
+
+
+def test_a_removed_leader_is_heard_until_it_has_handed_over() -> None:
+    """Under load its successor has something to catch up with, and must be able to say that it has."""
+    cluster = Cluster()
+    leader, (one, two) = cluster.leader(), cluster.followers()
+    cluster.link()
+    held: list[Sent] = []
+
+    def lose(sent: Sent) -> bool:
+        if isinstance(sent.message, TimeoutNow):
+            held.append(sent)
+        return isinstance(sent.message, TimeoutNow)
+
+    cluster.lose = lose
+    cluster.change(one.id, RemoveMember(leader.id))
+    cluster.advance(30)
+    assert held, "it hands over"
+    for node in (one, two):
+        assert applied(node).removed_ids == (leader.id,)
+        assert node.targets is not None and leader.id in node.targets
+        assert node.replica.check_peer(cluster.identity(leader)) is None
+    cluster.lose = lambda sent: False
+    cluster.until(lambda: one.core.leader == two.core.leader != leader.id, ms=300)
+    for node in (one, two):
+        assert leader.id not in (node.targets or {})
+        objection = node.replica.check_peer(cluster.identity(leader))
+        assert objection is not None and objection.removed
 
 
 def test_a_request_that_was_lost_is_sent_again_and_happens_once() -> None:
