@@ -21,7 +21,9 @@ from respraft.storage import log_record
 from respraft.storage.log_record import Head
 
 RECLAIM_BYTES_MIN: Final = 16 << 20
-"""So much has to be void before it is freed: a compaction writes anew what is alive beside it."""
+RECLAIM_SHARE: Final = 4
+"""So much has to be void before it is freed, and a fourth of what is alive: a compaction may write all of
+that anew, so this bounds its work to four times what the log writes, and the space to a fourth more."""
 
 _log: Final = logging.getLogger("respraft.storage")
 
@@ -52,19 +54,21 @@ class Reclaimer:
     def _run(self) -> None:
         while (head := self._asked.get()) is not None:
             try:
-                if self._void_bytes(head) >= RECLAIM_BYTES_MIN:
+                if self._is_due(head):
                     self._database.compact_range(
                         log_record.entry_key(0), log_record.entry_key(head.first_index)
                     )
             except Exception as error:
                 _log.warning("the space of log entries below %d is not freed: %s", head.first_index, error)
 
-    def _void_bytes(self, head: Head) -> int:
-        """How much of the files is void, about: as if all entries were of one size."""
+    def _is_due(self, head: Head) -> bool:
+        """Whether enough of the files is void, estimated as if all entries were of one size."""
         files = self._database.live_files()
         begins = [index for file in files if (index := log_record.index_of(file["start_key"])) is not None]
         lowest = min(begins, default=head.first_index)
         if lowest >= head.first_index:
-            return 0
+            return False
         share = (head.first_index - lowest) / (max(head.last_index, head.first_index) + 1 - lowest)
-        return int(share * sum(file["size"] for file in files))
+        size: int = sum(file["size"] for file in files)
+        void = share * size
+        return void >= max(RECLAIM_BYTES_MIN, (size - void) / RECLAIM_SHARE)
