@@ -2,7 +2,7 @@
 
 import time
 
-from respraft.node.driver import Clocks
+from respraft.node.interface import Clocks
 
 
 class MachineClocks(Clocks):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from respraft.node.driver import LogWriter
+from respraft.node.interface import LogWriter
 from respraft.raft.ready import LogWrite
 from respraft.storage.interface import LogStore
 

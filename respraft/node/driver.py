@@ -18,15 +18,15 @@ heartbeats it just has not read.
 
 There is no event loop, thread, socket or clock in here, so that the simulator runs this very class under
 virtual time; `server/` gives it uvloop, `disk_thread.py` and the peer network. What it is given keeps the
-contracts of the Protocols below. All of its methods are called from one thread.
+contracts of `interface.py`. All of its methods are called from one thread.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NoReturn, Protocol
+from collections.abc import Callable, Iterable
+from typing import Final, NoReturn
 
 from respraft.config import TICK_MS
+from respraft.node.interface import Clocks, EventLoop, Links, LogWriter, States
 from respraft.raft.message import HeartbeatRequest, HeartbeatResponse, Index, InstallSnapshot, NodeId
-from respraft.raft.ready import LogWrite
 from respraft.replica.batch import Answer
 from respraft.replica.gathering import HOLD_MS
 from respraft.replica.replica import Replica
@@ -40,94 +40,6 @@ DRAIN_PASSES_MAX: Final = 50
 """For how many passes of the loop a late tick waits for piled-up peer input to end."""
 DRAIN_PASS_S: Final = 0.001
 """How long such a pass lasts, at least: long enough for the loop to read its sockets once."""
-
-
-class EventLoop(Protocol):
-    """What runs callbacks, one at a time. asyncio's loops are such."""
-
-    def call_soon(self, callback: Callable[[], None], /) -> object:
-        """Run `callback` at the end of this pass, behind the input that the pass has brought."""
-        ...
-
-    def call_later(self, delay: float, callback: Callable[[], None], /) -> object:
-        """Run `callback` when `delay` seconds of the monotonic clock have passed, or later."""
-        ...
-
-
-class LogWriter(Protocol):
-    """Makes log writes durable, away from the loop."""
-
-    def start(self, written: Callable[[int, float], None]) -> None:
-        """Get ready. `written(number, seconds)` is called on the loop as each write has become durable."""
-        ...
-
-    def begin(self, write: LogWrite) -> None:
-        """Begin to write and return at once. No other write is under way.
-
-        A write that fails ends the process before anything else is done: a failed fsync leaves nothing to
-        rely on, and it is never tried again.
-        """
-        ...
-
-    def stop(self) -> None:
-        """Return when the write under way is done; also called when never started."""
-        ...
-
-
-class States(Protocol):
-    """Does what concerns whole states, away from the loop: flushes, and transfers from and to peers."""
-
-    def start(self, driver: "Driver") -> None:
-        """Get ready. `driver` is told, on the loop, what has been done and what has arrived."""
-        ...
-
-    def flush(self, flush: Callable[[], None]) -> None:
-        """Call `flush` on another thread; then `Driver.flushed`. No other flush is under way.
-
-        One that fails ends the process, as a log write does.
-        """
-        ...
-
-    def send(self, peer: NodeId) -> None:
-        """Bring a picture of this node's state to `peer`: `Driver.snapshot_begun` before it is taken, and
-        `Driver.snapshot_ended` in every case, but not at once where it failed at once."""
-        ...
-
-    def installed(self, install: InstallSnapshot) -> None:
-        """That state is this node's now. The one before is of no use any more, and can be removed."""
-        ...
-
-    def stop(self) -> None:
-        """Begin nothing more; also called when never started."""
-        ...
-
-
-class Links(Protocol):
-    """The ways to the peers. What cannot be sent is dropped: `Replica.link_up` will tell."""
-
-    def send(self, to: NodeId, message: ReplicaMessage) -> object:
-        """Put a message on its way with the next `flush`."""
-        ...
-
-    def set_peers(self, peers: Mapping[NodeId, str]) -> None:
-        """Keep links to exactly these nodes from now on, at these addresses. The membership has changed."""
-        ...
-
-    def flush(self) -> None:
-        """Send what this turn has queued, in one write per link."""
-        ...
-
-
-class Clocks(Protocol):
-    """Monotonic and wall clock, both as precise as the machine has them."""
-
-    def monotonic_s(self) -> float:
-        """Seconds that only grow."""
-        ...
-
-    def wall_ms(self) -> int:
-        """Milliseconds of the Unix epoch; may jump."""
-        ...
 
 
 class Timings:

@@ -26,7 +26,8 @@ from typing import Any, Final
 
 import msgspec
 
-from respraft.node.driver import Driver, States
+from respraft.node.driver import Driver
+from respraft.node.interface import States
 from respraft.peer.network import PeerNetwork
 from respraft.peer.snapshot_network import SnapshotFailed, SnapshotOwner, SnapshotTarget
 from respraft.peer.snapshot_transfer import Offer

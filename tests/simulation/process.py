@@ -8,7 +8,7 @@ pass, as an event loop does.
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from respraft.node.driver import Clocks, EventLoop, Links, LogWriter
+from respraft.node.interface import Clocks, EventLoop, Links, LogWriter
 from respraft.raft.message import NodeId
 from respraft.raft.ready import LogWrite
 from respraft.replica.status import ReplicaMessage

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from respraft.node.driver import Driver, States
+from respraft.node.driver import Driver
+from respraft.node.interface import States
 from respraft.raft.message import InstallSnapshot, NodeId, SnapshotPoint, Term
 from respraft.replica.applier import META_APPLIED, META_CONFIGURATION, decode_applied
 from respraft.replica.machine import META_PREFIX

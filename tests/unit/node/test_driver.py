@@ -6,15 +6,8 @@ from typing import NoReturn
 import pytest
 
 from respraft.config import TICK_MS, RaftConfig
-from respraft.node.driver import (
-    DRAIN_PASSES_MAX,
-    Clocks,
-    Driver,
-    EventLoop,
-    Links,
-    LogWriter,
-    States,
-)
+from respraft.node.driver import DRAIN_PASSES_MAX, Driver
+from respraft.node.interface import Clocks, EventLoop, Links, LogWriter, States
 from respraft.raft.message import (
     KIND_NORMAL,
     AppendRequest,
