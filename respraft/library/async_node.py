@@ -206,7 +206,7 @@ class AsyncNode:
             NodeFailed, Stopped: This node is not running.
         """
         node = self._running()
-        call = _Call(asyncio.get_running_loop().create_future(), 0)
+        call = _Call(node, asyncio.get_running_loop().create_future(), 0)
         try:
             node.transfer_leadership(to or NOBODY, call)
         except raft.NotLeader:
@@ -239,7 +239,7 @@ class AsyncNode:
         if node.replica.membership.joining and own is not None:
             self._found(node, own)
         wanted = tuple(RaftMember(each.id, each.peer, each.client, 0, each.voter) for each in members)
-        call = _Call(asyncio.get_running_loop().create_future(), 0)
+        call = _Call(node, asyncio.get_running_loop().create_future(), 0)
         refusal = node.change_members(SetMembers(wanted), call, timeout * 1000)
         if refusal is not None:
             raise _error_of(refusal, node)
@@ -305,9 +305,9 @@ class AsyncNode:
         seconds = self._configuration.timeout_s if timeout is None else timeout
         until = loop.time() + seconds
         while True:
-            call = _Call(loop.create_future(), len(command) + COMMAND_OVERHEAD_BYTES)
-            self._submit(call, [NO_NAME, bytes(command)], write=write, stale=stale)
-            timer = loop.call_at(until, self._expire, call, write)
+            call = _Call(self._running(), loop.create_future(), len(command) + COMMAND_OVERHEAD_BYTES)
+            call.submit([NO_NAME, bytes(command)], write=write, stale=stale)
+            timer = loop.call_at(until, call.expire_write if write else call.expire_read)
             try:
                 return await self._answer_of(call)
             except NoLeader:
@@ -323,28 +323,6 @@ class AsyncNode:
             return await call.future
         finally:
             self._calls.discard(call)
-
-    def _submit(self, call: "_Call", args: list[bytes], *, write: bool, stale: bool) -> None:
-        node = self._running()
-        if write:
-            refusal = node.submit(call, [args], [], 0, call.size)
-        elif stale:
-            refusal = node.submit_stale_reads(call, [args], 0, call.size)
-        else:
-            refusal = node.submit_reads(call, [args], 0, call.size)
-        if refusal is not None:
-            raise _error_of(refusal, node)
-
-    def _expire(self, call: "_Call", write: bool) -> None:
-        """The caller waits no longer."""
-        node = self._node
-        if node is None or not write:
-            no_leader = node is not None and node.replica.leader == NOBODY
-            call.fail(NoLeader("no leader is known") if no_leader else ReadTimeout("no answer in time"))
-        elif node.replica.withdraw(call, call.size):
-            call.fail(NoLeader("no leader took the command in time; it was not executed"))
-        else:
-            call.fail(OutcomeUnknown("no answer in time; the command is executed once, or never"))
 
     def _failed(self, error: BaseException) -> None:
         """The node has stopped by itself."""
@@ -377,17 +355,42 @@ class AsyncNode:
 class _Call:
     """One command on its way: a client of the node (`NodeClient`) with one group in its life."""
 
-    __slots__ = ("future", "size")
+    __slots__ = ("future", "node", "size")
 
-    def __init__(self, future: asyncio.Future[Any], size: int) -> None:
+    def __init__(self, node: Node[UserMachine], future: asyncio.Future[Any], size: int) -> None:
+        self.node = node
         self.future = future
         self.size = size
+
+    def submit(self, args: list[bytes], *, write: bool, stale: bool) -> None:
+        """Give the command to the node. Raises NotExecuted."""
+        node = self.node
+        if write:
+            refusal = node.submit(self, [args], [], 0, self.size)
+        elif stale:
+            refusal = node.submit_stale_reads(self, [args], 0, self.size)
+        else:
+            refusal = node.submit_reads(self, [args], 0, self.size)
+        if refusal is not None:
+            raise _error_of(refusal, node)
+
+    def expire_write(self) -> None:
+        """The caller waits no longer. Only a write that could be taken back is known not to happen."""
+        if not self.future.done() and self.node.replica.withdraw(self, self.size):
+            self.fail(NoLeader("no leader took the command in time; it was not executed"))
+        else:
+            self.fail(OutcomeUnknown("no answer in time; the command is executed once, or never"))
+
+    def expire_read(self) -> None:
+        """The caller waits no longer."""
+        no_leader = self.node.replica.leader == NOBODY
+        self.fail(NoLeader("no leader is known") if no_leader else ReadTimeout("no answer in time"))
 
     def answer(self, answer: Answer) -> None:
         if self.future.done():
             return  # The caller was told already, or is gone.
         if answer.refusal is not None:
-            self.future.set_exception(_error_of(answer.refusal, None))
+            self.future.set_exception(_error_of(answer.refusal, self.node))
             return
         reply = answer.replies[0] if answer.replies else None
         if isinstance(reply, ReplyError):

@@ -11,6 +11,7 @@ many at a time; each waits until it is done.
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -32,6 +33,7 @@ class Node:
         """Prepare a node; nothing is touched before `start`. See `AsyncNode`."""
         self._node = AsyncNode(machine, configuration)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_lock = threading.Lock()  # Nothing is given to a loop that ends.
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -101,16 +103,25 @@ class Node:
             self._loop.run_forever()
 
     def _end_loop(self) -> None:
-        assert self._loop is not None and self._thread is not None
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        assert self._thread is not None, "it was started"
+        with self._loop_lock:
+            loop, self._loop = self._loop, None
+        assert loop is not None, "it was started"
+        loop.call_soon_threadsafe(loop.stop)
         self._thread.join()
-        self._loop = self._thread = None
+        self._thread = None
 
     def _wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        if self._loop is None:
-            coroutine.close()
-            raise Stopped("the node is not running")
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        with self._loop_lock:
+            if self._loop is None:
+                coroutine.close()
+                raise Stopped("the node is not running")
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except CancelledError:
+            # `stop` has answered all calls that had begun.
+            raise Stopped("the node was stopped before the call began") from None
 
     def _call(self, function: Callable[[], T]) -> T:
         async def call() -> T:
