@@ -4,6 +4,9 @@ A write is one atomic batch (`log_record.py` says of what) and returns when thre
 this order: RocksDB has synced its write-ahead log, the mark (`mark.py`) says so, the fields that
 readers look at have moved. Whoever is told of the write is told after that.
 
+Entries that are cut off below, and the log that an installed state replaces, go in such a batch as well, as
+one deleted range; their space comes back later (`log_reclaim.py`).
+
 How a log is opened (`open_log`), with nothing changed on disk before the last step:
 
 1. The directory is locked. Record files are looked through for what RocksDB would choke on.

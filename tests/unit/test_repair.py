@@ -14,7 +14,7 @@ from respraft.raft.ready import HardState
 from respraft.repair import RepairRefused, rejoin
 from respraft.replica.applier import META_CONFIGURATION
 from respraft.replica.machine import META_PREFIX
-from respraft.storage.interface import DirectoryInUse, LogDamaged, StartRefused
+from respraft.storage.interface import DirectoryInUse, LogDamaged, StartRefused, StorageFailed
 from respraft.storage.log import open_log
 from respraft.storage.rejoin import Rejoin, check_rejoin, read_rejoin, set_aside, write_rejoin
 from respraft.storage.state import RocksStateStore
@@ -73,6 +73,15 @@ def damaged(path: Path) -> Path:
     with pytest.raises(LogDamaged, match="respraft repair --rejoin --config FILE"):
         open_log(path, 3, "demo")
     return path
+
+
+def start_with(path: Path, note: Rejoin) -> None:
+    """What a server does first."""
+    log = open_log(path, 3, "demo")
+    try:
+        check_rejoin(path, note, log.identity())
+    finally:
+        log.close()
 
 
 def assert_prepared(path: Path) -> Rejoin:
@@ -192,6 +201,35 @@ def test_a_repair_that_was_cut_short_is_finished_by_another(tmp_path: Path) -> N
     set_aside(path)
     rejoin(config_of(path))
     assert_prepared(path)
+
+
+@pytest.mark.parametrize("moves", range(4))
+def test_a_repair_that_stops_between_two_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int
+) -> None:
+    """Whatever was moved, the node does not start with the rest, and the repair can be finished."""
+    path = damaged(tmp_path / "data")
+    rename, left = Path.rename, [moves]
+
+    def rename_some(source: Path, target: Path) -> Path:
+        if not source.name.startswith("rejoin"):
+            if not left[0]:
+                raise OSError(5, "Input/output error")
+            left[0] -= 1
+        return rename(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", rename_some)
+        with pytest.raises((OSError, StorageFailed), match="Input/output error"):
+            rejoin(config_of(path))
+    note = read_rejoin(path)
+    assert note is not None
+    with pytest.raises(StartRefused):
+        start_with(path, note)
+    rejoin(config_of(path))
+    assert_prepared(path)
+    aside = {each.name for target in path.glob("set-aside-*") for each in target.iterdir()}
+    assert aside >= {"log.mark", "raft", "state"}, "nothing was lost"
 
 
 def test_a_running_node_and_another_nodes_directory_are_left_alone(tmp_path: Path) -> None:
