@@ -272,13 +272,20 @@ class Node(Generic[M]):
 
     def check(self, peer: Introduction) -> Objection | None:
         """Return why a peer is refused, or None."""
-        identity = PeerIdentity(peer.node_id, peer.incarnation, peer.empty, peer.origin)
+        identity = PeerIdentity(
+            peer.node_id, peer.incarnation, peer.empty, peer.origin, peer.address, peer.configured_at
+        )
+        self.driver.wake()  # Whom it dials may change with that.
         objection = self.replica.check_peer(identity)
         return None if objection is None else Objection(objection.text, removed=objection.removed)
 
     def origin(self) -> int:
         """Return which cluster this node belongs to, as its log has it."""
         return self.replica.membership.origin
+
+    def own_address(self) -> tuple[str, int]:
+        """Return where this node's log says that it is reached, and as of which entry."""
+        return self.replica.membership.own_address
 
     def log_is_empty(self) -> bool:
         """Return whether this node may take part in forming a cluster."""

@@ -45,6 +45,8 @@ class Introduction(msgspec.Struct, array_like=True, frozen=True):
     start_counter: int
     empty: bool  # Its log holds nothing yet: it may take part in forming a cluster.
     origin: int = 0  # Of the cluster that it belongs to (`Configuration.origin`); 0: it knows of none.
+    address: str = ""  # Where its own log says that it is dialled; "": it does not say.
+    configured_at: int = 0  # And as of which entry.
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,10 @@ class Gatekeeper(Protocol):
 
     def log_is_empty(self) -> bool:
         """Return this node's own `Introduction.empty`, as of now."""
+        ...
+
+    def own_address(self) -> tuple[str, int]:
+        """Return this node's own `Introduction.address` and `configured_at`, as of now."""
         ...
 
 

@@ -333,6 +333,7 @@ class PeerNetwork(Generic[M]):
         return link
 
     def _introduction(self) -> Introduction:
+        address, configured_at = self._gatekeeper.own_address()
         return Introduction(
             cluster_id=self._identity.cluster_id,
             node_id=self._identity.node_id,
@@ -340,6 +341,8 @@ class PeerNetwork(Generic[M]):
             start_counter=self._identity.start_counter,
             empty=self._gatekeeper.log_is_empty(),
             origin=self._gatekeeper.origin(),
+            address=address,
+            configured_at=configured_at,
         )
 
     def _complain_of_stranger(self, link: ReceivingLink[M]) -> None:

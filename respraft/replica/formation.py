@@ -19,7 +19,7 @@ import msgspec
 
 from respraft.config import MemberConfig
 from respraft.raft.configuration import Configuration, ConfigurationHistory, Member
-from respraft.raft.message import NodeId
+from respraft.raft.message import Index, NodeId
 
 
 class PeerIdentity(msgspec.Struct, frozen=True):
@@ -29,6 +29,8 @@ class PeerIdentity(msgspec.Struct, frozen=True):
     incarnation: int
     empty: bool  # Its log holds nothing yet.
     origin: int = 0  # Of the cluster that it knows; 0: none.
+    address: str = ""  # Where its own log says that it is dialled,
+    configured_at: Index = 0  # and as of which entry.
 
 
 class Objection(msgspec.Struct, frozen=True):

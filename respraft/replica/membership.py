@@ -13,7 +13,8 @@ A node is in one of these places:
   committed. It stands for no election, dials nobody, and tells clients so.
 
 The links follow the newest configuration of the log, and the committed one before it as long as it may count
-again. Changes themselves go through `admin.py`; this class joins its two sides to the messages.
+again; and what a node that knows a newer one has said of its own address. Changes themselves go through
+`admin.py`; this class joins its two sides to the messages.
 """
 
 import logging
@@ -66,6 +67,8 @@ class Membership:
         )
         self._executor = Executor(core, self._respond)
         self._linked: dict[NodeId, PeerIdentity] = {}
+        # What nodes have said of their own address, and as of which entry.
+        self._heard: dict[NodeId, tuple[Index, str]] = {}
         self._dialled: tuple[object, ...] = ()  # What the targets of the links were last made from,
         self._addresses: dict[NodeId, str] = {}  # and what came of it.
         self._answers: list[Answer] = []
@@ -99,6 +102,14 @@ class Membership:
         """What the cluster that this node belongs to was founded with (`Configuration.origin`); 0: none."""
         configuration = self._core.configurations.committed
         return configuration.origin if configuration is not None else 0
+
+    @property
+    def own_address(self) -> tuple[str, Index]:
+        """Where this node is reached by the newest configuration, and where that is; ("", 0): nowhere."""
+        configurations = self._core.configurations
+        current = configurations.current
+        member = current.member(self._node_id) if current is not None else None
+        return (member.peer, configurations.index) if member is not None else ("", 0)
 
     @property
     def invited(self) -> tuple[NodeId, ...]:
@@ -152,6 +163,12 @@ class Membership:
 
     def check_peer(self, peer: PeerIdentity) -> Objection | None:
         """Return why a link with `peer` must not be; None if it is welcome."""
+        objection = self._objection(peer)
+        if objection is None and peer.address:
+            self._heard[peer.node_id] = (peer.configured_at, peer.address)
+        return objection
+
+    def _objection(self, peer: PeerIdentity) -> Objection | None:
         if self.joining or (peer.node_id == self._removed_leader and self._is_linked(peer)):
             return None
         invited = {member.id: member.incarnation for member in self._executor.invited.values()}
@@ -208,6 +225,7 @@ class Membership:
             self.invited,
             self._removed_leader,
             self.removed and self._core.role is not Role.LEADER,
+            self._newer_addresses(),
         )
         before = self._dialled
         if before and all(now is was or now == was for now, was in zip(made_from, before, strict=True)):
@@ -228,6 +246,15 @@ class Membership:
         linked = self._linked.get(peer.node_id)
         return linked is not None and linked.incarnation == peer.incarnation
 
+    def _newer_addresses(self) -> dict[NodeId, str]:
+        """Addresses of nodes that know of a configuration which is not here yet, by their own word.
+
+        One that was added or moved while this node was away may lead by now. Without an answer from here it
+        sends this node no entries, and so this node would never learn from its log where to send the answer.
+        """
+        index = self._core.configurations.index
+        return {node_id: address for node_id, (known_at, address) in self._heard.items() if known_at > index}
+
     def _targets(self) -> dict[NodeId, str]:
         if self.removed and self._core.role is not Role.LEADER:
             return {}
@@ -238,6 +265,7 @@ class Membership:
         targets.update({member.id: member.peer for member in self._executor.invited.values()})
         if self._removed_leader in self._addresses:
             targets[self._removed_leader] = self._addresses[self._removed_leader]
+        targets.update(self._newer_addresses())
         targets.pop(self._node_id, None)
         return dict(sorted(targets.items()))
 

@@ -201,8 +201,13 @@ class Node:
 
     def identity(self) -> PeerIdentity:
         """Return what a handshake says about this life, as of now."""
+        membership = self.replica.membership
         return PeerIdentity(
-            self.id, self.incarnation, self.core.last_index == 0, self.replica.membership.origin
+            self.id,
+            self.incarnation,
+            self.core.last_index == 0,
+            membership.origin,
+            *membership.own_address,
         )
 
     # -- Life and death ------------------------------------------------------------------------------

@@ -71,6 +71,9 @@ class Owner:
     def log_is_empty(self) -> bool:
         return self.empty
 
+    def own_address(self) -> tuple[str, int]:
+        return "", 0
+
     def on_message(self, sender: NodeId, incarnation: int, message: AnyMessage) -> None:
         self.messages.append((sender, incarnation, message))
         self._changed.set()

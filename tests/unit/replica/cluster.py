@@ -194,7 +194,9 @@ class Cluster:
     def identity(self, node: Node) -> PeerIdentity:
         """What a node's handshake says."""
         origin = node.replica.membership.origin
-        return PeerIdentity(node.id, node.incarnation, node.core.last_index == 0, origin)
+        address, configured_at = node.replica.membership.own_address
+        empty = node.core.last_index == 0
+        return PeerIdentity(node.id, node.incarnation, empty, origin, address, configured_at)
 
     def change(self, node_id: NodeId, action: Action, *, timeout_ms: float = 5000) -> object:
         """Ask a node for a change; return the client who waits for its end."""

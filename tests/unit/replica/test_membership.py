@@ -1,5 +1,7 @@
 """Changes of the membership through whole replicas: asked anywhere, done by the leader, seen applied."""
 
+import pytest
+
 from respraft.raft.configuration import Configuration, Member
 from respraft.raft.message import TimeoutNow
 from respraft.raft.ready import Role
@@ -331,3 +333,35 @@ def test_ids_are_chosen_above_all_that_were_used() -> None:
     configuration = Configuration((member(2), member(5)), removed_ids=(7,))
     assert next_id(configuration) == 8
     assert next_id(configuration, (8, 9)) == 10
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_node_that_was_away_answers_a_leader_that_it_does_not_know(moved: bool) -> None:
+    """The leader was added, or has another address, since. Its handshake says where it is reached; without an
+    answer it would send no entries, and from them alone could this node learn that."""
+    cluster = Cluster(4 if moved else 3)
+    away = cluster.nodes[2]
+    cluster.crash(away.id)
+    if moved:
+        assert change(cluster, 1, MoveMember(4, "127.0.0.1:9104", "")) == ChangeDone(0, "", "")
+    else:
+        add(cluster, 4)
+    address = "127.0.0.1:9104" if moved else "127.0.0.1:7104"
+    newest = cluster.nodes[4]
+    cluster.until(lambda: linked(cluster) and newest.core.last_index == cluster.leader().core.last_index)
+    newest.core.campaign(transfer=True)
+    cluster.until(lambda: linked(cluster) and cluster.leader_id() == 4)
+
+    reached: list[str] = []
+
+    def lose(sent: Sent) -> bool:
+        """What the node that was away sends to where the leader is not."""
+        if (sent.sender, sent.to) != (away.id, 4):
+            return False
+        reached.append((away.targets or {}).get(4, "nowhere"))
+        return reached[-1] != address
+
+    cluster.lose = lose
+    cluster.restart(away.id)
+    cluster.until(lambda: linked(cluster) and away.core.configuration == newest.core.configuration)
+    assert (away.targets or {})[4] == address, "now by its log"
