@@ -85,6 +85,16 @@ LEADER_CHANGES: Final = Counter(
     "and event loop lag.",
     registry=REGISTRY,
 )
+HANDOVERS: Final = Counter(
+    "respraft_handovers_total",
+    "Times this node, as the leader, began to hand leadership over (begun), and times that another one then "
+    "led (done): by RAFT.TRANSFER_LEADER, and when a leader is stopped. Begun without done: the successor "
+    "did not answer in time.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+HANDOVERS_BEGUN: Final = HANDOVERS.labels("begun")
+HANDOVERS_DONE: Final = HANDOVERS.labels("done")
 COMMIT_INDEX: Final = Gauge(
     "respraft_commit_index",
     "Last log index known to be on a majority of disks. Its rate is log entries a second, not commands.",
@@ -148,6 +158,12 @@ READ_BARRIER_SECONDS: Final = Histogram(
     "respraft_read_barrier_seconds",
     "How long reads waited for proof that nothing newer exists, per shared barrier. About one round trip.",
     buckets=_LATENCY_BUCKETS,
+    registry=REGISTRY,
+)
+COMMANDS_READ_STALE: Final = Counter(
+    "respraft_stale_reads_total",
+    "Reads of connections that sent READONLY which were answered from a state that need not be the newest. "
+    "They are among the reads of respraft_commands_total.",
     registry=REGISTRY,
 )
 READ_ROUNDS: Final = Counter(

@@ -35,6 +35,13 @@ and from that index on a read may run on any node. One round of heartbeats serve
 (`read_index.py`). A leader that hears no majority for an election timeout steps down by itself and serves
 nothing.
 
+Two short cuts, neither of them for free. **A lease** (`lease.py`, an opt-in) saves the round: voters promise
+with each echo to elect nobody for a while, and the leader counts on a little less than that, which rests on
+clocks that run about alike. **A follower that knows its leader's process to be gone** (`election.py`) need
+not lose patience first; whoever still hears that leader, or is bound by a promise, goes on refusing votes.
+**Handing over** (`transfer.py`) is the orderly way: the leader takes no proposals until its successor has
+everything, and tells it to stand.
+
 **Time** in the log is the leader's stamp, and a clock of its own: it never jumps or stands, whoever leads
 (`clock.py`).
 
@@ -51,9 +58,7 @@ configuration comes to it as the first entry. It changes through joint configura
 new members catch up as learners before they vote, and who leaves is told so (`membership.py`).
 
 What to read, in this order: `message`, `ready`, `log`, `state`, `follower`, `leader`, `election`,
-`membership`, `node`.
-
-**Not done yet**: reads under a lease; the shorter patience of a follower that knows its leader to be gone.
+`membership`, `transfer`, `lease`, `node`.
 
 Sources: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (extended version,
 2014), cited as "Raft paper"; Ongaro, "Consensus: Bridging Theory and Practice" (2014), cited as "Raft

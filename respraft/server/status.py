@@ -169,6 +169,9 @@ class Figures:
     def _set_replica(self, state: ReplicaStatus) -> None:
         counters = self._server.replica.counters
         self._raise(metrics.PROPOSALS_COMMITTED, counters.own_batches)
+        self._raise(metrics.HANDOVERS_BEGUN, state.handovers_begun)
+        self._raise(metrics.HANDOVERS_DONE, state.handovers_done)
+        self._raise(metrics.COMMANDS_READ_STALE, counters.reads_stale)
         self._raise(metrics.PROPOSALS_REFUSED, state.refused_total)
         self._raise(metrics.PROPOSALS_LOST, state.lost_total)
         self._raise(metrics.COMMANDS_WRITE, counters.own_commands)

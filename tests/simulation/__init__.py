@@ -11,6 +11,5 @@ Reading order: `faults` (what a seed draws), `simulation` (the scheduler), `node
 `client`, `checkers` (one property, one class), `linearizability`, `mutations` (broken variants that must be
 found).
 
-Not here yet, because the core has it not: compaction, snapshots, changes of membership, transfer, leases.
 A fault of theirs becomes a field of `Faults` and a method of `Chaos`.
 """
