@@ -128,7 +128,7 @@ class AsyncNode:
             await self._close(node)
             raise
         if node.replica.membership.joining:
-            node.replica.membership.contact({each.id: each.peer for each in self._configuration.join})
+            node.contact({each.id: each.peer for each in self._configuration.join})
         node.start()
         self._node = node
 
