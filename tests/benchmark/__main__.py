@@ -67,7 +67,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3, help="repetitions, interleaved (default 3)")
     parser.add_argument("--requests", type=int, default=100_000, help="per run at P=1; others scale with it")
     parser.add_argument("--quick", action="store_true", help="one short run: does it work, not how fast")
-    parser.add_argument("--full", action="store_true", help="also 1 and 256 clients, P=64 and 10 KB values")
+    parser.add_argument(
+        "--full", action="store_true", help="also 1 and 256 clients, P=64, 10 KB values, followers"
+    )
     parser.add_argument("--only", action="append", help="workloads whose title contains this, e.g. 'SET 50'")
     parser.add_argument("--peers", action="append", choices=[kind.name for kind in PEERS])
     parser.add_argument("--dir", type=Path, help="disk for the servers' files (default: the temporary one)")

@@ -52,7 +52,7 @@ class Volume:
 def measure(peer: Peer, others: Sequence[Peer], workload: Workload, run: int, volume: Volume) -> Measurement:
     """Run `workload` once on `peer`, while `others` idle."""
     requests = volume.of(workload, peer.protocol)
-    endpoint, pids = peer.endpoint(), peer.pids()
+    endpoint, pids = peer.endpoint(follower=workload.follower), peer.pids()
     idle_pids = [pid for other in others for pid in other.pids()]
     start = time.perf_counter()
     before, idle_before, own_before = cpu_seconds(pids), cpu_seconds(idle_pids), _children_seconds()

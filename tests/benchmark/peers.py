@@ -42,14 +42,14 @@ class Peer(Protocol):
 
     def takes(self, workload: Workload) -> bool:
         """Whether the workload means something on this peer."""
-        return True
+        return not workload.follower
 
     def start(self, directory: Path) -> None:
         """Start all processes, with their files under `directory`, and wait until they serve."""
         ...
 
-    def endpoint(self) -> Endpoint:
-        """Return where the leader, or the only node, takes clients now."""
+    def endpoint(self, *, follower: bool = False) -> Endpoint:
+        """Return where the leader, or the only node, takes clients now; or a node that follows."""
         ...
 
     def pids(self) -> list[int]:
@@ -81,9 +81,14 @@ class RespraftCluster(Peer):
         self._cluster = Cluster(directory, nodes=self._nodes)
         self._cluster.start()
 
-    def endpoint(self) -> Endpoint:
+    def takes(self, workload: Workload) -> bool:
+        return not workload.follower or self._nodes > 1
+
+    def endpoint(self, *, follower: bool = False) -> Endpoint:
         cluster = self._running()
-        return Endpoint(LOOPBACK, cluster.nodes[cluster.leader()].client_port)
+        leader = cluster.leader()
+        [chosen, *_] = [node_id for node_id in cluster.nodes if (node_id != leader) == follower]
+        return Endpoint(LOOPBACK, cluster.nodes[chosen].client_port)
 
     def pids(self) -> list[int]:
         cluster = self._running()
@@ -121,7 +126,8 @@ class RedisServer(Peer):
         self._processes.start(directory, "redis-server", *arguments, "--save", "", "--dir", str(directory))
         eventually(self._answers, READY_TIMEOUT_S, what="redis-server ready")
 
-    def endpoint(self) -> Endpoint:
+    def endpoint(self, *, follower: bool = False) -> Endpoint:
+        del follower  # `takes` refuses that.
         return Endpoint(LOOPBACK, self._port)
 
     def pids(self) -> list[int]:
@@ -156,7 +162,9 @@ class EtcdCluster(Peer):
         return _first_line("etcd", "--version").rpartition(" ")[2]
 
     def takes(self, workload: Workload) -> bool:
-        return not workload.whole  # Streams end one by one: there is no pipeline to be whole.
+        return (
+            not workload.whole and not workload.follower
+        )  # Streams end one by one: there is no pipeline to be whole.
 
     def start(self, directory: Path) -> None:
         ports = free_ports(2 * self._nodes)
@@ -176,7 +184,8 @@ class EtcdCluster(Peer):
             )
         eventually(self._leader_port, READY_TIMEOUT_S, what="etcd ready")
 
-    def endpoint(self) -> Endpoint:
+    def endpoint(self, *, follower: bool = False) -> Endpoint:
+        del follower  # `takes` refuses that.
         return Endpoint(LOOPBACK, eventually(self._leader_port, READY_TIMEOUT_S, what="an etcd leader"))
 
     def pids(self) -> list[int]:

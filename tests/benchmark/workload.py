@@ -30,12 +30,15 @@ class Workload:
     whole: bool = False
     """Latency counts to the last reply of a pipeline, as `pipeline.py` measures it. redis-benchmark counts to
     the first one, which flatters pipelines."""
+    follower: bool = False
+    """Clients connect to a node that does not lead. For peers that serve them there as well."""
 
     @property
     def title(self) -> str:
         clients = "1 client" if self.clients == 1 else f"{self.clients} clients"
+        how = " whole pipelines" if self.whole else " via a follower" if self.follower else ""
         size = "" if self.value_bytes == VALUE_BYTES else f", {self.value_bytes} B"
-        return f"{self.command} {clients} P={self.pipeline}{size}{' whole pipelines' if self.whole else ''}"
+        return f"{self.command} {clients} P={self.pipeline}{size}{how}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +83,13 @@ FULL: Final = (
     *STANDARD[1:3],
     Workload("SET", 50, 64),
     Workload("SET", 50, 1, value_bytes=10_000),
+    Workload("SET", 50, 1, follower=True),
+    Workload("SET", 50, 16, follower=True),
     Workload("GET", 1, 1),
     *STANDARD[3:4],
     Workload("GET", 256, 1),
     *STANDARD[4:],
     Workload("GET", 50, 64),
+    Workload("GET", 50, 1, follower=True),
+    Workload("GET", 50, 16, follower=True),
 )
