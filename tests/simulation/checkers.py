@@ -441,7 +441,10 @@ class ExactlyOnce:
 
 
 class StaleReads:
-    """A stale read sees everything that anybody had been told `max_stale_ms` before."""
+    """A stale read sees everything that anybody had been told `max_stale_ms` before, or before it was asked.
+
+    The latter where it had to wait like any other read.
+    """
 
     def __init__(self, drift: float) -> None:
         self._slowest = 1 - drift  # A node measures the age by its own clock.
@@ -452,9 +455,9 @@ class StaleReads:
         if not self._told or index > self._told[-1][1]:
             self._told.append((now_us, index))
 
-    def answered(self, now_us: int, index: Index, max_stale_ms: int) -> None:
+    def answered(self, now_us: int, asked_us: int, index: Index, max_stale_ms: int) -> None:
         """A stale read was answered from a state as of `index`."""
-        oldest_us = now_us - max_stale_ms * 1000 / self._slowest
+        oldest_us = min(asked_us, now_us - max_stale_ms * 1000 / self._slowest)
         place = bisect(self._told, oldest_us, key=lambda each: each[0])
         seen = self._told[place - 1][1] if place else 0
         assert index >= seen, f"a stale read at {index}, though {seen} was known {max_stale_ms} ms ago"

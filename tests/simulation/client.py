@@ -46,6 +46,7 @@ class Group:
         self.database = database
         self.commands = commands
         self.outcome = Outcome.WAITING
+        self.asked_us = 0
         self.stale = False  # It only reads, and need not see the newest state.
         self.operations: list[Operation] = []
         last: dict[bytes, Operation] = {}
@@ -105,6 +106,7 @@ class Client:
     def ask(self, node: Node, database: int, commands: list[Command], *, stale: bool = False) -> Group:
         """Send a group now. A node that is down gives no connection: it must be up."""
         group = self.group = Group(self, node, database, commands)
+        group.asked_us = self._world.schedule.now_us
         group.stale = stale and not group.writes()
         self._world.say(f"client {self.number} -> n{node.id} {group}")
         node.give(lambda: self._submit(node, group))

@@ -309,7 +309,9 @@ class Simulation:
         if isinstance(group, Group) and answer.refusal is None:
             index = node.replica.status().applied_index
             if group.stale:
-                self.stale_reads.answered(self.schedule.now_us, index, self.faults.max_stale_ms)
+                self.stale_reads.answered(
+                    self.schedule.now_us, group.asked_us, index, self.faults.max_stale_ms
+                )
             else:
                 self.stale_reads.told(self.schedule.now_us, index)
         group.answered(answer)
