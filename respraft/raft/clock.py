@@ -133,8 +133,11 @@ class LogClock:
         """What a voter knows of the log's time: it counts where it is better than what we know.
 
         The better knowledge is not the higher guess: a node that was cut off for long guesses by its own
-        clock, and others have followed another time since.
+        clock, and others have followed another time since. A vote that has waited for us during a pause says
+        how long ago something was heard as of before the pause: what we know of the same term is better.
         """
+        if self._input_waited and known.term == self._followed_term:
+            return
         if (known.term, known.said_ms) > (self._followed_term, self._followed_ms):
             self._followed_term, self._followed_ms = known.term, known.said_ms
             self._followed_at = self.monotonic_ms - known.ago_ms

@@ -331,7 +331,12 @@ class LogTime:
     SPEED_MAX = 1.1
     SLACK_MS = 20.0
 
-    def __init__(self, drift: float) -> None:
+    def __init__(self, drift: float, vote_ms: int) -> None:
+        """Take the largest error of a node's clock, and how long a vote may be under way.
+
+        A vote waits for its voter's disk, and what it says of the time is as old by then.
+        """
+        self._vote_ms = vote_ms
         self._speed_max = self.SPEED_MAX * (1 + drift)
         self._born_us: dict[tuple[Index, Term], int] = {}
         self._fresh_terms: set[Term] = set()
@@ -364,6 +369,8 @@ class LogTime:
                 return
         born_us, before_us = (self._born_us[each.index, each.term] for each in (entry, before))
         most_ms = (born_us - before_us) / 1000 * self._speed_max + self.SLACK_MS
+        if entry.term != before.term:
+            most_ms += self._vote_ms
         assert step_ms <= most_ms, f"time jumps by {step_ms} ms, not {most_ms:.0f}, at entry {entry.index}"
 
 

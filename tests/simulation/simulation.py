@@ -135,7 +135,7 @@ class Simulation:
         self.state_never_goes_back = checkers.StateNeverGoesBack()
         self.own_term = checkers.CommitByOwnTerm()
         self.promises_kept = checkers.PromisesKept()
-        self.log_time = checkers.LogTime(self.faults.drift)
+        self.log_time = checkers.LogTime(self.faults.drift, 2 * self.faults.raft.election_timeout_ms)
         self.exactly_once = checkers.ExactlyOnce()
         self.nothing_lost = checkers.NothingLost(self.exactly_once.applied)
         self.linearizability = checkers.Linearizability()

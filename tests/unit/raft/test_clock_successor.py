@@ -77,6 +77,19 @@ def test_what_piled_up_during_a_pause_is_no_news_of_the_time() -> None:
     assert clock.heard() == HeardTime(term=2, said_ms=WALL + 1_500, ago_ms=0)
 
 
+def test_a_vote_that_waited_during_a_pause_is_no_better_than_what_is_known_here() -> None:
+    clock = LogClock()
+    clock.observe(1_000.0, WALL)
+    clock.enter_term(3)
+    clock.follow(WALL)
+    clock.enter_term(4)
+    clock.observe(2_500.0, WALL + 1_500)
+    clock.resume()
+    clock.learn(HeardTime(term=3, said_ms=WALL + 20, ago_ms=100))  # As of 1300 ms ago.
+    clock.lead(last_time_ms=0)
+    assert clock.now_ms() == WALL + 1_500
+
+
 def test_what_a_leader_stamped_itself_is_of_its_own_term() -> None:
     clock = LogClock()
     clock.observe(1_000.0, WALL)
