@@ -8,6 +8,7 @@ from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from respraft.commands.record import RECORDS, decode_record
 from respraft.raft.configuration import Configuration
 from respraft.raft.message import (
     KIND_CONFIGURATION,
@@ -186,6 +187,14 @@ class Durability:
                 f"it is on {holders} of {disks}"
             )
         self.commit_index = index
+
+    def promoted(self, configuration: Configuration) -> None:
+        """A leader gives these voters their votes: a new one has taken up the log, at least."""
+        for member in configuration.members:
+            if configuration.old_voters and member.voter and member.id not in configuration.old_voters:
+                disk = (member.id, member.incarnation)
+                has = self._bases.get(disk, 0) + len(self._terms.get(disk, []))
+                assert has, f"n{member.id} gets a vote with an empty log"
 
     def applied(self, node: Node, entries: Sequence[Entry]) -> None:
         """A node is about to apply these."""
@@ -468,6 +477,19 @@ class StaleReads:
         place = bisect(self._told, oldest_us, key=lambda each: each[0])
         seen = self._told[place - 1][1] if place else 0
         assert index >= seen, f"a stale read at {index}, though {seen} was known {max_stale_ms} ms ago"
+
+
+class RevisionsAreUnique:
+    """Every key that is there was written by another command, so no two have the same revision."""
+
+    @staticmethod
+    def observe(node: Node) -> None:
+        """Look at a node's whole state."""
+        seen: dict[int, bytes] = {}
+        for key, stored in node.state.iterate(RECORDS, bytes((RECORDS[0] + 1,))):
+            revision = decode_record(stored).revision
+            other = seen.setdefault(revision, key)
+            assert other == key, f"n{node.id} has {other!r} and {key!r} of the same revision {revision:x}"
 
 
 class Linearizability:

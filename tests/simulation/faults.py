@@ -43,6 +43,7 @@ class Faults:
     flushes: float  # How often somebody wants a node's state flushed and its log cut, per node.
     write_us: int  # Usual time of a log write,
     slow_writes: float  # and the share of writes that take up to a hundred times as long.
+    transfer_us: int  # Longest time that it takes to bring a state to a peer.
     failed_syncs: float  # Share of syncs that fail; the node stops.
     pauses: float
     wipes: float  # At most one node per run, and none without a majority besides.
@@ -101,6 +102,7 @@ def draw(rng: random.Random) -> Faults:
         flushes=rng.choice((0.0, 0.3, 5.0)),
         write_us=rng.choice((50, 300, 5_000)),
         slow_writes=some(0.02, 0.2),
+        transfer_us=rng.choice((5_000, 200_000, 1_000_000)),
         failed_syncs=some(0.002, absent=0.7),
         pauses=some(0.4, 2.0),
         wipes=some(0.1, absent=0.7) if nodes >= 3 else 0.0,

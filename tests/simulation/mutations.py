@@ -12,11 +12,20 @@ from typing import Any, Final
 
 from respraft.commands.machine import KeyspaceMachine
 from respraft.config import RaftConfig
-from respraft.raft import election, follower, leader, node, transfer
+from respraft.raft import election, follower, leader, membership, node, transfer
 from respraft.raft.clock import LogClock
 from respraft.raft.configuration import Configuration
 from respraft.raft.log import RaftLog
-from respraft.raft.message import KIND_NORMAL, AppendRequest, Entry, HeardTime, Index, NodeId, VoteRequest
+from respraft.raft.message import (
+    KIND_NORMAL,
+    AppendRequest,
+    Entry,
+    HeardTime,
+    Index,
+    InstallSnapshot,
+    NodeId,
+    VoteRequest,
+)
 from respraft.raft.progress import Progress
 from respraft.raft.read_index import ReadIndex
 from respraft.raft.ready import HardState, Role
@@ -27,6 +36,7 @@ from respraft.replica.batch import Batch, Refusal
 from respraft.replica.origin import Origin
 from respraft.replica.replica import Replica
 from respraft.replica.session import SessionTable
+from respraft.replica.snapshots import Snapshots
 from respraft.replica.status import Output
 from respraft.storage.log_memory import MemoryLog
 from tests.simulation.simulation import Result, run_seed
@@ -447,6 +457,103 @@ def _state_and_index_in_two_writes() -> Sequence[Replacement]:
     return [(KeyspaceMachine, "commit", commit)]
 
 
+def _revision_without_the_place() -> Sequence[Replacement]:
+    def run_writes(
+        self: KeyspaceMachine,
+        revision: int,
+        functions: Any,
+        commands: Any,
+        databases: Any,
+        start: int,
+        end: int,
+        replies: Any,
+    ) -> None:
+        for place in range(start, end):
+            original(self, revision - place, functions, commands, databases, place, place + 1, replies)
+
+    original = KeyspaceMachine._run_writes
+    return [(KeyspaceMachine, "_run_writes", run_writes)]
+
+
+# -- Compaction and snapshots --------------------------------------------------------------------------
+
+
+def _snapshot_without_sessions() -> Sequence[Replacement]:
+    def go_over(self: Snapshots, install: InstallSnapshot) -> None:
+        original(self, install)
+        self._applier.sessions = SessionTable()
+
+    original = Snapshots.go_over
+    return [(Snapshots, "go_over", go_over)]
+
+
+def _cut_past_the_flushed_index() -> Sequence[Replacement]:
+    def flush_due(self: Snapshots) -> Callable[[], None] | None:
+        flush = original(self)
+        if flush is not None and self._flushing is not None:
+            self._cut_log(self._flushing.index)
+        return flush
+
+    original = Snapshots.flush_due
+    return [(Snapshots, "flush_due", flush_due)]
+
+
+def _install_rolls_back() -> Sequence[Replacement]:
+    def install_snapshot(state: RaftState, install: InstallSnapshot) -> None:
+        log = state.log
+        if install.point.index <= log.commit_index and state.role is not Role.LEADER:
+            log.commit_index = log.handed_index = log.applied_index = install.point.index - 1
+            state.restore(install)
+        original(state, install)
+
+    original = follower.install_snapshot
+    return [(follower, "install_snapshot", install_snapshot)]
+
+
+def _tail_dropped_on_install() -> Sequence[Replacement]:
+    def install_snapshot(state: RaftState, install: InstallSnapshot) -> None:
+        if state.role is not Role.LEADER and install.point.index > state.log.commit_index:
+            state.restore(install)
+        original(state, install)
+
+    original = follower.install_snapshot
+    return [(follower, "install_snapshot", install_snapshot)]
+
+
+# -- Membership ----------------------------------------------------------------------------------------
+
+
+def _quorum_of_the_old_alone() -> Sequence[Replacement]:
+    def groups(self: Configuration) -> tuple[tuple[NodeId, ...], ...]:
+        return (self.old_voters or self.new_voters(),)
+
+    return [(Configuration, "_groups", groups)]
+
+
+def _no_joint_phase() -> Sequence[Replacement]:
+    def joint(
+        current: Configuration, voters: tuple[NodeId, ...], leaving: tuple[NodeId, ...]
+    ) -> Configuration:
+        return membership._settled(original(current, voters, leaving))
+
+    original = membership._joint
+    return [(membership, "_joint", joint)]
+
+
+def _promotion_too_early() -> Sequence[Replacement]:
+    def has_caught_up(state: RaftState, node_id: NodeId) -> bool:
+        return True
+
+    return [(membership, "has_caught_up", has_caught_up)]
+
+
+def _removed_ids_are_forgotten() -> Sequence[Replacement]:
+    def retain(self: SessionTable, members: Any) -> None:
+        return
+
+    return [(SessionTable, "retain", retain)]
+
+
 # Leaders are cut off and stopped, on fast machines, so that two of them overlap.
 _TWO_LEADERS: Final = {
     "nodes": 3,
@@ -529,6 +636,24 @@ _RESTARTS: Final = {
     "loss": 0.0,
     "think_ms": 20,
 }
+# Small logs, and nodes that are away for long enough to need a state.
+_SNAPSHOTS: Final = {
+    "nodes": 3,
+    "raft": RaftConfig(
+        heartbeat_ms=20, election_timeout_ms=160, compact_entries=5, keep_entries=0, keep_bytes_max=1024
+    ),
+    "partitions": 3.0,
+    "crashes": 3.0,
+    "down_ms": 300,
+    "changes": 0.0,
+    "loss": 0.0,
+    "repeat": 0.2,
+    "transfer_us": 1_000_000,
+    "clients": 10,
+    "think_ms": 20,
+}
+# The voters change all the time.
+_CHANGES: Final = {"nodes": 3, "changes": 6.0, "crashes": 1.0, "partitions": 1.0, "wipes": 0.0, "loss": 0.0}
 # Two halves that both want to lead.
 _EVEN: Final = {"nodes": 4, "partitions": 4.0, "crashes": 2.0, "loss": 0.0}
 # A disk is lost early, and others are slow to see their next leader.
@@ -587,5 +712,14 @@ MUTATIONS: Final = (
     Mutation("an unknown outcome is called a refusal", 150, _unknown_called_refused),
     Mutation("batches are not sent again to a new leader", 150, _never_sent_again),
     Mutation("replies of two clients change places", 30, _replies_change_places),
+    Mutation("revision without the place in the entry", 30, _revision_without_the_place),
+    Mutation("snapshot without sessions", 150, _snapshot_without_sessions, _SNAPSHOTS),
+    Mutation("log cut past the flushed index", 60, _cut_past_the_flushed_index, _SNAPSHOTS),
+    Mutation("an install rolls back", 150, _install_rolls_back, _SNAPSHOTS),
+    Mutation("the tail is dropped on install", 150, _tail_dropped_on_install, _SNAPSHOTS),
+    Mutation("quorum by the old configuration", 60, _quorum_of_the_old_alone, _CHANGES),
+    Mutation("no joint phase", 30, _no_joint_phase, _CHANGES),
+    Mutation("promotion before catching up", 30, _promotion_too_early, _CHANGES),
+    Mutation("sessions of removed nodes stay", 60, _removed_ids_are_forgotten, _CHANGES),
     Mutation("state and applied index in two writes", 150, _state_and_index_in_two_writes),
 )

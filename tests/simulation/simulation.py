@@ -131,6 +131,7 @@ class Simulation:
         self.same_state = checkers.SameState()
         self.durability = checkers.Durability(self.state_machine_safety.entries)
         self.configurations = checkers.Configurations(self.state_machine_safety.entries)
+        self.revisions_are_unique = checkers.RevisionsAreUnique()
         self.joint_consensus = checkers.JointConsensus()
         self.state_never_goes_back = checkers.StateNeverGoesBack()
         self.own_term = checkers.CommitByOwnTerm()
@@ -256,6 +257,7 @@ class Simulation:
         """What was counted is what is there."""
         for node in members:
             log_time_ms = node.replica.log_time_ms
+            self.revisions_are_unique.observe(node)
             for counter, count in sorted(self.exactly_once.counts.items()):
                 key, _, database = counter.partition(b"@")
                 replies = node.machine.read([(int(database), [b"GET", key])], log_time_ms, log_time_ms)
@@ -386,6 +388,8 @@ class Simulation:
             self.log_time.leads(entry.term, max(known))
         self.log_time.appended(entry, node.observed_us)
         self.configurations.appended(entry)
+        if entry.kind == KIND_CONFIGURATION:
+            self.durability.promoted(Configuration.decode(entry.payload))
 
     def committed(self, node: Node) -> None:
         """More is committed: look at once, by the configuration that counts now."""

@@ -87,17 +87,26 @@ class SimulatedStates(States):
         store.checkpoints[path] = b""
         self._node.storage_point()
         term = self._node.core.term  # As of the picture, or later.
-        self._later(self._some_us(200_000), lambda: self._deliver(peer, term, picture))
+        most_us = self._node.world.faults.transfer_us
+        self._later(self._some_us(most_us), lambda: self._deliver(peer, term, picture))
+        if self._node.world.rng.random() < self._node.world.faults.repeat:
+            # As from another leader before or after, whose transfer took its own time.
+            self._later(self._some_us(2 * most_us), lambda: self._arrive(peer, term, picture))
 
     def _deliver(self, peer: NodeId, term: Term, picture: bytes) -> None:
         node = self._node
-        receiver = node.world.reach(node, peer)
-        patience_us = 50_000
-        if receiver is not None and node.world.rng.random() > node.world.faults.loss:
-            node.world.say(f"n{node.id} has brought its state to n{peer}")
-            receiver.guarded(lambda: receiver.states_thread.arrived(term, picture))
-            patience_us = self._some_us(50_000)
+        arrived = self._arrive(peer, term, picture)
+        patience_us = self._some_us(50_000) if arrived else 50_000
         self._later(patience_us, lambda: node.give(lambda: self._end(peer)))
+
+    def _arrive(self, peer: NodeId, term: Term, picture: bytes) -> bool:
+        node = self._node
+        receiver = node.world.reach(node, peer)
+        if receiver is None or node.world.rng.random() <= node.world.faults.loss:
+            return False
+        node.world.say(f"n{node.id} has brought its state to n{peer}")
+        receiver.guarded(lambda: receiver.states_thread.arrived(term, picture))
+        return True
 
     def _end(self, peer: NodeId) -> None:
         self._sending.discard(peer)
