@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from tests.simulation.mutations import MUTATIONS
+from tests.simulation.mutations_states import STATE_MUTATIONS
 from tests.simulation.simulation import TICKS, Result, Simulation, run_seed
 
 PROGRESS_S: Final = 0.5
 EVENTS_OF_A_FAILURE: Final = 40
 """Of each of the first few that fail among many; the command that is printed with it shows all."""
 FAILURES_SHOWN: Final = 3
+ALL_MUTATIONS: Final = MUTATIONS + STATE_MUTATIONS
 
 
 def main() -> int:
@@ -90,7 +92,7 @@ def _many(results: Iterable[Result], count: int, ticks: int) -> int:
 
 
 def _found(place: int, seeds: int, ticks: int) -> list[int]:
-    return [result.seed for result in MUTATIONS[place].found(range(seeds), ticks=ticks)]
+    return [result.seed for result in ALL_MUTATIONS[place].found(range(seeds), ticks=ticks)]
 
 
 def _table(seeds: int, ticks: int, jobs: int) -> int:
@@ -98,8 +100,8 @@ def _table(seeds: int, ticks: int, jobs: int) -> int:
     missed = 0
     print(f"| what is broken | found in, of {seeds} seeds | first by seed |\n|---|---|---|")
     with ProcessPoolExecutor(jobs) as pool:
-        found = pool.map(_found, range(len(MUTATIONS)), repeat(seeds), repeat(ticks))
-        for mutation, failed in zip(MUTATIONS, found, strict=True):
+        found = pool.map(_found, range(len(ALL_MUTATIONS)), repeat(seeds), repeat(ticks))
+        for mutation, failed in zip(ALL_MUTATIONS, found, strict=True):
             missed += not failed
             print(f"| {mutation.breaks} | {len(failed)} | {failed[0] if failed else 'none'} |", flush=True)
     return int(missed > 0)

@@ -36,7 +36,6 @@ from respraft.replica.batch import Batch, Refusal
 from respraft.replica.origin import Origin
 from respraft.replica.replica import Replica
 from respraft.replica.session import SessionTable
-from respraft.replica.snapshots import Snapshots
 from respraft.replica.status import Output
 from respraft.storage.log_memory import MemoryLog
 from tests.simulation.simulation import Result, run_seed
@@ -478,41 +477,11 @@ def _revision_without_the_place() -> Sequence[Replacement]:
 # -- Compaction and snapshots --------------------------------------------------------------------------
 
 
-def _snapshot_without_sessions() -> Sequence[Replacement]:
-    def go_over(self: Snapshots, install: InstallSnapshot) -> None:
-        original(self, install)
-        self._applier.sessions = SessionTable()
-
-    original = Snapshots.go_over
-    return [(Snapshots, "go_over", go_over)]
-
-
-def _cut_past_the_flushed_index() -> Sequence[Replacement]:
-    def flush_due(self: Snapshots) -> Callable[[], None] | None:
-        flush = original(self)
-        if flush is not None and self._flushing is not None:
-            self._cut_log(self._flushing.index)
-        return flush
-
-    original = Snapshots.flush_due
-    return [(Snapshots, "flush_due", flush_due)]
-
-
 def _install_rolls_back() -> Sequence[Replacement]:
     def install_snapshot(state: RaftState, install: InstallSnapshot) -> None:
         log = state.log
         if install.point.index <= log.commit_index and state.role is not Role.LEADER:
             log.commit_index = log.handed_index = log.applied_index = install.point.index - 1
-            state.restore(install)
-        original(state, install)
-
-    original = follower.install_snapshot
-    return [(follower, "install_snapshot", install_snapshot)]
-
-
-def _tail_dropped_on_install() -> Sequence[Replacement]:
-    def install_snapshot(state: RaftState, install: InstallSnapshot) -> None:
-        if state.role is not Role.LEADER and install.point.index > state.log.commit_index:
             state.restore(install)
         original(state, install)
 
@@ -713,10 +682,7 @@ MUTATIONS: Final = (
     Mutation("batches are not sent again to a new leader", 150, _never_sent_again),
     Mutation("replies of two clients change places", 30, _replies_change_places),
     Mutation("revision without the place in the entry", 30, _revision_without_the_place),
-    Mutation("snapshot without sessions", 150, _snapshot_without_sessions, _SNAPSHOTS),
-    Mutation("log cut past the flushed index", 60, _cut_past_the_flushed_index, _SNAPSHOTS),
     Mutation("an install rolls back", 150, _install_rolls_back, _SNAPSHOTS),
-    Mutation("the tail is dropped on install", 150, _tail_dropped_on_install, _SNAPSHOTS),
     Mutation("quorum by the old configuration", 60, _quorum_of_the_old_alone, _CHANGES),
     Mutation("no joint phase", 30, _no_joint_phase, _CHANGES),
     Mutation("promotion before catching up", 30, _promotion_too_early, _CHANGES),

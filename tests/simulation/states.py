@@ -91,13 +91,16 @@ class SimulatedStates(States):
         self._later(self._some_us(most_us), lambda: self._deliver(peer, term, picture))
         if self._node.world.rng.random() < self._node.world.faults.repeat:
             # As from another leader before or after, whose transfer took its own time.
-            self._later(self._some_us(2 * most_us), lambda: self._arrive(peer, term, picture))
+            self._later(self._some_us(2 * most_us), lambda: self._arrive_again(peer, term, picture))
 
     def _deliver(self, peer: NodeId, term: Term, picture: bytes) -> None:
         node = self._node
         arrived = self._arrive(peer, term, picture)
         patience_us = self._some_us(50_000) if arrived else 50_000
         self._later(patience_us, lambda: node.give(lambda: self._end(peer)))
+
+    def _arrive_again(self, peer: NodeId, term: Term, picture: bytes) -> None:
+        self._arrive(peer, term, picture)
 
     def _arrive(self, peer: NodeId, term: Term, picture: bytes) -> bool:
         node = self._node
