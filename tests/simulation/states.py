@@ -26,6 +26,7 @@ class SimulatedStates(States):
         self._node = node
         self._life = node.lives
         self._sending: set[NodeId] = set()
+        self._number = 0  # Of the newest state that has arrived.
         self._driver: Driver
 
     def start(self, driver: Driver) -> None:
@@ -58,8 +59,8 @@ class SimulatedStates(States):
     def arrived(self, term: Term, picture: bytes) -> None:
         """A peer's state is here, whole. It is made durable, and then offered to the driver."""
         node = self._node
-        number = max(node.states) + 1
-        node.states[number] = store = node.new_state(picture)
+        number = self._number = max(self._number, *node.states) + 1
+        store = node.new_state(picture)
         node.storage_point()
         point = SnapshotPoint(*decode_applied(store.get(META_PREFIX + META_APPLIED)))
         configuration = store.get(META_PREFIX + META_CONFIGURATION)
@@ -69,6 +70,7 @@ class SimulatedStates(States):
 
     def _install(self, install: InstallSnapshot) -> None:
         node = self._node
+        node.states[install.state_number] = install.state
         if self._driver.install_snapshot(install):
             node.say(f"installs a state as of {install.point.index}")
         else:
