@@ -11,5 +11,7 @@ Reading order: `faults` (what a seed draws), `simulation` (the scheduler), `node
 `client`, `checkers` (one property, one class), `linearizability`, `mutations` (broken variants that must be
 found).
 
-A fault of theirs becomes a field of `Faults` and a method of `Chaos`.
+What operators ask for (`operator.py`), and flushes and transfers of whole states (`states.py`), go on at the
+same time as everything else. A new fault is a field of `Faults` and a method of `Chaos`; what it may break
+is a checker, and a mutation that the checker has to find.
 """

@@ -6,7 +6,7 @@ whole or not at all: that its pieces come together in order is the business of `
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from respraft.node.driver import Driver
 from respraft.node.interface import States
@@ -16,7 +16,7 @@ from respraft.replica.machine import META_PREFIX
 from respraft.storage.state_memory import MemoryStateStore
 
 if TYPE_CHECKING:
-    from tests.simulation.node import Node
+    from tests.simulation.node import Node, StateDisk
 
 
 class SimulatedStates(States):
@@ -70,7 +70,7 @@ class SimulatedStates(States):
 
     def _install(self, install: InstallSnapshot) -> None:
         node = self._node
-        node.states[install.state_number] = install.state
+        node.states[install.state_number] = cast("StateDisk", install.state)
         if self._driver.install_snapshot(install):
             node.say(f"installs a state as of {install.point.index}")
         else:
