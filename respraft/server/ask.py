@@ -40,7 +40,8 @@ async def ask(address: str, *words: str, timeout_s: float) -> Any:
         async with asyncio.timeout(timeout_s):
             writer.write(_encode(words))
             return await _read(reader, DEPTH_MAX)
-    except (OSError, EOFError, ValueError) as error:  # TimeoutError is an OSError.
+    # TimeoutError is an OSError.
+    except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
         reason = f"no answer within {timeout_s:g} s" if isinstance(error, TimeoutError) else str(error)
         raise NoAnswer(f"{address}: {reason or 'it closed the connection'}") from error
     finally:

@@ -5,6 +5,7 @@ Replies come when the change is there: each method returns a `Deferred`, which i
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ as long as new nodes are tried to be reached."""
 
 INVITATION_S: Final = 60.0
 """How long a node that was asked to join may take. It goes on by itself where catching up takes longer."""
+
+_log: Final = logging.getLogger("respraft.server")
 
 
 class ChangeClient:
@@ -145,6 +148,9 @@ class Cluster:
             except asyncio.CancelledError:
                 reply.resolve(ReplyError("ERR", "this node is stopping"))
                 raise
+            except Exception:
+                _log.exception("a change of the membership could not be asked for")
+                reply.resolve(ReplyError("ERR", "internal error; see this node's log"))
 
         task = asyncio.get_running_loop().create_task(run())
         self._tasks.add(task)
