@@ -5,6 +5,7 @@ with limits of its own, since whoever answers at an address that an operator typ
 """
 
 import asyncio
+import contextlib
 from typing import Any, Final
 
 from respraft.config import ConfigError
@@ -45,7 +46,7 @@ async def ask(address: str, *words: str, timeout_s: float) -> Any:
         reason = f"no answer within {timeout_s:g} s" if isinstance(error, TimeoutError) else str(error)
         raise NoAnswer(f"{address}: {reason or 'it closed the connection'}") from error
     finally:
-        writer.close()
+        await _end(writer)
 
 
 async def can_connect(address: str) -> str | None:
@@ -54,8 +55,15 @@ async def can_connect(address: str) -> str | None:
         _, writer = await _connect(address)
     except CannotConnect as error:
         return str(error)
-    writer.close()
+    await _end(writer)
     return None
+
+
+async def _end(writer: asyncio.StreamWriter) -> None:
+    """Close it now, whatever the other side has not read."""
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 async def _connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -1,6 +1,7 @@
 """Asking another node over its Redis port: replies, errors, silence, and what a stranger may answer."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,9 +18,24 @@ Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 @asynccontextmanager
 async def answering(answer: Answer) -> AsyncIterator[str]:
     """A server that does this to every connection; yields its address."""
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    busy: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        busy.add(task)
+        await answer(reader, writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await asyncio.gather(*busy)
+
+
+async def end(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 def asked(reply: bytes, *, timeout_s: float = 5.0) -> tuple[bytes, Any]:
@@ -29,7 +45,7 @@ def asked(reply: bytes, *, timeout_s: float = 5.0) -> tuple[bytes, Any]:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         seen.extend(await reader.readuntil(b"LIST\r\n"))
         writer.write(reply)
-        writer.close()
+        await end(writer)
 
     async def run() -> Any:
         async with answering(answer) as address:
@@ -85,8 +101,9 @@ def test_what_is_no_answer_is_refused_and_ends(reply: bytes) -> None:
 
 def test_silence_ends_with_the_time_out() -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        await end(writer)
 
     async def run() -> None:
         async with answering(silent) as address:
