@@ -50,5 +50,5 @@ def test_a_state_as_old_as_its_last_flush_is_brought_up_by_the_log(applied: int)
 
 def test_a_state_newer_than_its_log_is_refused_with_what_to_do() -> None:
     log = open_memory_log(MemoryDisk(), 1, "test", incarnation=7)
-    with pytest.raises(StartRefused, match=r"as of log entry 3, .* holds entries 1 to 0.*move the keyspace"):
+    with pytest.raises(StartRefused, match=r"as of log entry 3, .* holds entries 1 to 0.*repair --rejoin"):
         bring_up(CONFIG, log, machine_at(3))
