@@ -542,9 +542,18 @@ class Liveness:
         assert len(leaders) == 1, f"no common leader: {[(n.id, n.core.role, n.core.leader) for n in nodes]}"
         assert NOBODY not in leaders, "nobody leads"
 
-    def settled(self, configuration: Configuration | None) -> None:
-        """The time for a change of the membership to be completed has passed."""
+    def settled(self, configuration: Configuration | None, nodes: Sequence[Node]) -> None:
+        """The time for a change of the membership to be completed has passed.
+
+        `configuration` is the last committed one. A leader that has a later one in its log is amid a change
+        too, and may be for long: its first entry is committed only once the remaining voters have it.
+        """
         assert configuration is None or configuration.settled, f"no end of a change: {configuration}"
+        leaders = [node for node in nodes if node.core.role is Role.LEADER]
+        assert leaders, "nobody leads"
+        leader = max(leaders, key=lambda node: node.core.term)
+        wanted = leader.core.configuration
+        assert wanted == configuration, f"n{leader.id} has not committed a change: {wanted}"
 
     def answered(self, waiting: Sequence[object]) -> None:
         """The time for an answer has passed."""

@@ -199,12 +199,15 @@ class Simulation:
         self._wait(settle_ms, lambda: self.liveness.leader(self._members()))
         for client in self.clients:
             client.stop()
-        self._wait(settle_ms, lambda: self.liveness.settled(self.configuration))
         self._wait(answer_ms, lambda: self.liveness.answered(self._waiting()))
+        # Nobody asks for a change any more, so what is settled now stays so.
+        catch_up_ms = self._catch_up_ms()
+        settled = self.liveness.settled
+        self._wait(settle_ms + catch_up_ms, lambda: settled(self.configuration, self._members()))
+        last = [self._ask(node, database) for node in self._members() for database in (0, 1)]
+        self._wait(answer_ms + catch_up_ms, lambda: self._served(last))
+        self._wait(settle_ms + catch_up_ms, lambda: self.liveness.agreed(self._members()))
         members = self._members()
-        last = [self._ask(node, database) for node in members for database in (0, 1)]
-        self._wait(answer_ms, lambda: self._served(last))
-        self._wait(settle_ms, lambda: self.liveness.agreed(members))
         self._count(members)
         self.linearizability.finish(self.exactly_once.applied)
 
@@ -222,6 +225,21 @@ class Simulation:
                 if self.schedule.now_us >= end_us:
                     raise
             self._pass_ms(LOOK_MS)
+
+    def _catch_up_ms(self) -> int:
+        """Return how long a member may take that has to be brought everything: the state, then the log.
+
+        At worst, each append waits for the answer to the one before (`inflight_appends_max`,
+        `inflight_bytes_max`). Two that follow each other carry more than `append_bytes_max` together, or
+        each has one entry only. The size of what is not committed yet is not known: one append per entry.
+        """
+        faults, known = self.faults, self.state_machine_safety.entries
+        bytes_known = sum(len(entry.payload) for entry in known)
+        appends = min(len(known), 2 * bytes_known // faults.raft.append_bytes_max + 1)
+        appends += max(node.core.last_index for node in self._members()) - len(known)
+        longest = 1.5  # Times the usual time: `Network.send` and `process.py` draw from half of it to this.
+        round_trip_us = longest * (2 * faults.delay_us + faults.write_us)
+        return int(faults.transfer_us + appends * round_trip_us) // 1000
 
     def _members(self) -> list[Node]:
         """The nodes that the cluster knows: not one that was wiped after the cluster had formed."""
@@ -247,7 +265,12 @@ class Simulation:
         return client.ask(node, database, [(b"SET", KEYS[0], value), *((b"GET", key) for key in KEYS)])
 
     def _served(self, groups: list[Group]) -> None:
-        """Ask again where an answer did not come in time: that is no error if the next one does."""
+        """Ask again where an answer did not come in time: that is no error if the next one does.
+
+        Who is asked is looked up each time: nobody owes an answer who has been removed meanwhile.
+        """
+        members = [node.id for node in self._members()]
+        groups[:] = [group for group in groups if group.node_id in members]
         for place, group in enumerate(groups):
             if group.outcome in (Outcome.REFUSED, Outcome.UNKNOWN):
                 groups[place] = self._ask(self.nodes[group.node_id], group.database)
