@@ -19,7 +19,7 @@ SEEDS ?= 1000
 JOBS ?= $(shell nproc)
 
 .DEFAULT_GOAL := help
-.PHONY: help cluster test test-compiled lint format bench sim generate clean
+.PHONY: help cluster test test-compiled lint format bench sim mutations generate clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +47,9 @@ bench: $(COMPILED)/.installed $(INSTALLED_TEST) ## Measure against redis-server 
 
 sim: $(INSTALLED_TEST) ## Run the simulator. SEEDS=10000; ARGS="--seed 8123" repeats one
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
+
+mutations: $(INSTALLED_TEST) ## Does the simulator find what is broken on purpose? The rare ones too; takes minutes
+	RARE_MUTATIONS=1 $(BIN)/python -m pytest tests/simulation/test_mutations.py $(ARGS)
 
 generate: $(INSTALLED_TEST) ## Rewrite what is derived: conf/respraft.toml, the README's command table
 	$(BIN)/python -m tests.generate

@@ -30,7 +30,7 @@ from respraft.raft.progress import Progress
 from respraft.raft.read_index import ReadIndex
 from respraft.raft.ready import HardState, Role
 from respraft.raft.state import RaftState
-from respraft.replica import replica
+from respraft.replica import membership as replica_membership
 from respraft.replica.barrier import ReadBarrier, ReadGroup
 from respraft.replica.batch import Batch, Refusal
 from respraft.replica.origin import Origin
@@ -54,6 +54,7 @@ class Mutation:
     weather: Mapping[str, Any] = field(
         default_factory=dict
     )  # Not drawn but given, where it is rare otherwise.
+    rare: bool = False  # In every weather tried: it takes many seeds, and is left to `make mutations`.
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -147,7 +148,7 @@ def _wiped_node_votes() -> Sequence[Replacement]:
 
     original = Replica.receive
     return [
-        (replica, "check_peer", check_peer),
+        (replica_membership, "check_peer", check_peer),
         (Replica, "receive", receive),
     ]
 
@@ -623,6 +624,15 @@ _SNAPSHOTS: Final = {
 }
 # The voters change all the time.
 _CHANGES: Final = {"nodes": 3, "changes": 6.0, "crashes": 1.0, "partitions": 1.0, "wipes": 0.0, "loss": 0.0}
+# Many small batches on their way, of which some vanish and some overtake others.
+_GAPS: Final = {
+    "nodes": 3,
+    "raft": RaftConfig(heartbeat_ms=40, election_timeout_ms=320, batch_commands_max=1),
+    "loss": 0.1,
+    "in_order": False,
+    "clients": 10,
+    "think_ms": 20,
+}
 # Two halves that both want to lead.
 _EVEN: Final = {"nodes": 4, "partitions": 4.0, "crashes": 2.0, "loss": 0.0}
 # A disk is lost early, and others are slow to see their next leader.
@@ -655,7 +665,7 @@ MUTATIONS: Final = (
     Mutation("commit counts what the leader has not written", 30, _commit_counts_own_unwritten),
     Mutation("commit by half of the voters", 30, _upper_middle_is_committed),
     Mutation("commit reaches into a stale tail", 150, _stale_tail_is_committed, _LONG_LOSERS),
-    Mutation("acceptance covers a stale tail", 150, _stale_tail_is_confirmed, _SHORT_REIGNS),
+    Mutation("acceptance covers a stale tail", 150, _stale_tail_is_confirmed, _SHORT_REIGNS, rare=True),
     Mutation("the log is cut where a late append ends", 30, _cut_without_conflict, _OWN_TIME),
     Mutation("the log is not compared", 30, _log_not_compared),
     Mutation("replaced entries count as written", 30, _acknowledged_though_replaced),
@@ -665,17 +675,17 @@ MUTATIONS: Final = (
     Mutation("time is the leader's wall clock", 30, _time_is_wall_clock),
     Mutation("a restarted leader asks no voter for the time", 150, _time_of_voters_not_heard, _RESTARTS),
     Mutation("reads before an entry of the own term", 150, _reads_before_own_term, _SHORT_REIGNS),
-    Mutation("a read joins an older round", 150, _read_joins_older_round, _OWN_TIME),
+    Mutation("a read joins an older round", 150, _read_joins_older_round, _OWN_TIME, rare=True),
     Mutation("reads without a round", 150, _read_without_a_round, _TWO_LEADERS),
     Mutation("stale reads of any age", 150, _stale_reads_of_any_age, _STALE),
     Mutation("the age of a state counts from the answer", 150, _age_from_the_answer, _STALE),
-    Mutation("a lease counts from the echo", 150, _lease_from_the_echo, _LEASES),
+    Mutation("a lease counts from the echo", 150, _lease_from_the_echo, _LEASES, rare=True),
     Mutation("a reset link ends a voter's promise", 150, _reset_ends_a_promise, _FENCED),
     Mutation("a lease goes on through a handover", 150, _handover_keeps_the_lease, _DEAF),
     Mutation("reads before the index is applied", 30, _read_before_applied),
     Mutation("reads expire keys by the node's clock", 30, _reads_expire_by_own_clock),
     Mutation("sequence not checked", 30, _sequence_not_checked),
-    Mutation("a gap in the sequence is accepted", 150, _gap_accepted),
+    Mutation("a gap in the sequence is accepted", 30, _gap_accepted, _GAPS),
     Mutation("sessions lost at a restart", 30, _sessions_lost_at_restart),
     Mutation("results from the local copy of a batch", 150, _results_from_local_copy),
     Mutation("an unknown outcome is called a refusal", 150, _unknown_called_refused),
