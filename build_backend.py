@@ -1,7 +1,7 @@
 """How wheels of respraft are built: with compiled modules where that is possible, else without.
 
 `pip install .` comes here (PEP 517). Where a C compiler and Python's headers are found, the modules that
-`setup.py` lists are compiled by mypyc: same behaviour, a quarter to a third less processor time. If that
+`setup.py` lists are compiled by mypyc: same behaviour, an eighth to a quarter less processor time. If that
 fails, for whatever reason, the wheel is built without; `respraft --version` tells which it is.
 
 An editable install, which developers and the tests use, is never compiled: what runs is always the source.
