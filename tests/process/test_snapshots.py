@@ -38,11 +38,22 @@ def left_behind(cluster: Cluster, follower: int) -> dict[str, bytes]:
     leader = cluster.leader()
     has = cluster.status(leader)["last_index"]
     values = fill(cluster, leader, "missed", 4000)
-    eventually(
-        lambda: all(cluster.status(each)["first_index"] > has + 1 for each in cluster.living()),
-        what="the log cut off",
-    )
+    write_until_cut(cluster, leader, has + 1)
     return values
+
+
+def write_until_cut(cluster: Cluster, leader: int, index: int) -> None:
+    """Go on writing until every log begins behind `index`.
+
+    For a while after a follower has gone the log is kept for it, and what was written in that time is cut
+    with later writes only.
+    """
+
+    def is_cut() -> bool:
+        fill(cluster, leader, "more", 200)
+        return all(cluster.status(each)["first_index"] > index for each in cluster.living())
+
+    eventually(is_cut, what="the log cut off")
 
 
 def state_numbers(cluster: Cluster, node_id: int) -> list[str]:
@@ -143,10 +154,7 @@ def test_each_command_counts_once_over_an_install(make_cluster: ClusterFactory) 
         cluster.pause(follower)
         has = cluster.status(cluster.leader())["last_index"]
         fill(cluster, cluster.leader(), "missed", 4000)
-        eventually(
-            lambda has=has: all(cluster.status(each)["first_index"] > has for each in cluster.living()),  # type: ignore[misc]
-            what="the log cut off",
-        )
+        write_until_cut(cluster, cluster.leader(), has)
         cluster.resume(follower)
         eventually(lambda: caught_up(cluster, follower), what="the follower caught up")
         time.sleep(0.5)  # Who was told so has noted it.
