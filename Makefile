@@ -15,6 +15,9 @@ COMPILED := $(CURDIR)/build/installed
 RUN_COMPILED := env PYTHONSAFEPATH=1 PYTHONPATH=$(COMPILED):$(CURDIR)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# Tests run side by side, one process a core: most of the time of those that start servers is waiting. More
+# than four would make a machine of many cores so busy with clusters that elections take their time-outs.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 SEEDS ?= 1000
 JOBS ?= $(shell nproc)
 
@@ -27,11 +30,11 @@ help: ## List the commands
 cluster: $(COMPILED)/.installed ## Start three nodes here; Ctrl-C stops them. ARGS="--port 7101 --dir elsewhere"
 	@exec $(RUN_COMPILED) $(BIN)/python -m respraft cluster $(ARGS)
 
-test: $(INSTALLED_TEST) ## Run all tests. ARGS="-k http" picks some
-	$(BIN)/python -m pytest $(ARGS)
+test: $(INSTALLED_TEST) ## Run all tests. ARGS="-k http" picks some; ARGS="-n 0 ..." one at a time
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-compiled: $(COMPILED)/.installed $(INSTALLED_TEST) ## Run the tests against the compiled modules
-	$(RUN_COMPILED) $(BIN)/python -m pytest -o pythonpath= $(ARGS)
+	$(RUN_COMPILED) $(BIN)/python -m pytest -o pythonpath= $(PARALLEL) $(ARGS)
 
 lint: $(INSTALLED_TEST) ## Check style and types
 	$(BIN)/ruff check
@@ -49,7 +52,7 @@ sim: $(INSTALLED_TEST) ## Run the simulator. SEEDS=10000; ARGS="--seed 8123" rep
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
 
 mutations: $(INSTALLED_TEST) ## Does the simulator find what is broken on purpose? The rare ones too; takes minutes
-	RARE_MUTATIONS=1 $(BIN)/python -m pytest tests/simulation/test_mutations.py $(ARGS)
+	RARE_MUTATIONS=1 $(BIN)/python -m pytest $(PARALLEL) tests/simulation/test_mutations.py $(ARGS)
 
 generate: $(INSTALLED_TEST) ## Rewrite what is derived: conf/respraft.toml, the README's command table
 	$(BIN)/python -m tests.generate

@@ -2,14 +2,23 @@
 
 Ports come from below the kernel's ephemeral range. A port out of that range could, while its server is
 down, be taken as the source port of somebody's outgoing connection; a dialler that retries could even
-connect to itself. Ports handed out once are not handed out again in this process.
+connect to itself.
+
+A port that was handed out belongs to this process until it ends: it is not handed out again, here or in
+any other test process of this user. A bind alone would not show that, since a server that was killed
+on purpose leaves its port free for a while. What shows it is a lock on the port's byte of one file, which the
+kernel gives back when its process ends, however it ends; servers started by a test do not inherit it.
 """
 
+import fcntl
+import functools
 import itertools
 import os
 import socket
-from collections.abc import Iterable, Iterator
-from typing import Final
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO, Final
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -19,17 +28,31 @@ _COUNT: Final = 20_000  # Up to 32,000; Linux takes ephemeral ports from 32,768 
 
 def free_ports(count: int) -> list[int]:
     """Return `count` ports on which nobody listens."""
-    return [port for port, _ in zip(_free(), range(count), strict=False)]
+    return list(itertools.islice(filter(_take, _candidates), count))
 
 
 def free_base(offsets: Iterable[int]) -> int:
     """Return a port which is free together with all those `offsets` above it."""
-    above = list(offsets)
-    return next(port for port in _free() if all(_is_free(port + offset) for offset in above))
+    places = sorted({0, *offsets})
+    return next(port for port in _candidates if all(_take(port + place) for place in places))
 
 
-def _free() -> Iterator[int]:
-    return (port for port in _candidates if _is_free(port))
+def _take(port: int) -> bool:
+    """Make the port ours, unless somebody listens there or it was handed out, here or in another process."""
+    if port in _taken:
+        return False
+    try:
+        fcntl.lockf(_locks(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    _taken.add(port)
+    return _is_free(port)
+
+
+@functools.cache
+def _locks() -> BinaryIO:
+    """Open the file whose bytes stand for ports. Closing it would give all of them back, so it stays open."""
+    return (Path(tempfile.gettempdir()) / f"respraft-test-ports-{os.getuid()}").open("ab")
 
 
 def _is_free(port: int) -> bool:
@@ -43,5 +66,6 @@ def _is_free(port: int) -> bool:
         return True
 
 
-# Processes that run side by side start at different places.
+# Processes that run side by side start at different places, and so seldom meet another's locks.
 _candidates: Final = (_LOWEST + (os.getpid() * 61 + step) % _COUNT for step in itertools.count())
+_taken: Final[set[int]] = set()

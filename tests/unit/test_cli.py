@@ -20,6 +20,7 @@ from respraft import __version__, build, cli, launcher
 from respraft.config import ConfigError
 from respraft.config_file import load, parse
 from respraft.launcher import Plan, config_text
+from tests.process.ports import free_base
 
 PROJECT = Path(__file__).parents[2]
 
@@ -124,16 +125,8 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
 @pytest.fixture
 def port() -> int:
     """A client port for node 1 such that all ports of a cluster of seven are free."""
-    for candidate in range(21_001, 30_001, 300):
-        plan = Plan(nodes=launcher.NODES_MAX, port=candidate, directory=Path("unused"))
-        if all(_is_free(each) for node in plan.node_ids() for each in plan.ports(node).values()):
-            return candidate
-    raise AssertionError("no free range of ports on this machine")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+    plan = Plan(nodes=launcher.NODES_MAX, port=1, directory=Path("unused"))
+    return free_base(port - 1 for node in plan.node_ids() for port in plan.ports(node).values())
 
 
 def test_a_cluster_starts_says_what_to_type_and_stops_cleanly(

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import socket
 import struct
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from respraft.peer.codec import MESSAGE, encode_frame
 from respraft.peer.handshake import Dialing
 from respraft.peer.network import STRANGERS_MAX
+from tests.process.ports import free_ports
 from tests.unit.peer.support import (
     PATIENCE_S,
     Blob,
@@ -22,13 +22,6 @@ from tests.unit.peer.support import (
 )
 
 SECRET = b"a long random secret"
-
-
-def free_port() -> int:
-    """Return a port on which nobody listens; the system does not give it away again soon."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class Stranger:
@@ -173,7 +166,7 @@ def test_a_node_that_stops_is_missed_at_once_and_found_again() -> None:
 
 def test_a_peer_that_dials_us_is_dialled_without_waiting_for_the_pause_to_end() -> None:
     async def whole(nodes: Nodes) -> None:
-        port = free_port()
+        port = free_ports(1)[0]
         one, first = await nodes.start(1, config=peer_config(reconnect_ms_max=60_000))
         one.set_peers({2: f"127.0.0.1:{port}"})
         callers = []
@@ -193,7 +186,7 @@ def test_a_peer_that_dials_us_is_dialled_without_waiting_for_the_pause_to_end() 
 def test_nobody_listens() -> None:
     async def whole(nodes: Nodes) -> None:
         one, first = await nodes.start(1)
-        one.set_peers({2: f"127.0.0.1:{free_port()}", 3: f"localhost:{free_port()}"})
+        one.set_peers({2: f"127.0.0.1:{free_ports(1)[0]}", 3: f"localhost:{free_ports(1)[0]}"})
         await first.until_event("dial refused", 2)
         await first.until_event("dial refused", 3)
         await first.until(lambda: one.status()[2].dial_attempts >= 3)
@@ -205,7 +198,7 @@ def test_nobody_listens() -> None:
 def test_a_host_name_that_leads_nowhere_is_a_failed_attempt(caplog: pytest.LogCaptureFixture) -> None:
     async def whole(nodes: Nodes) -> None:
         one, first = await nodes.start(1)
-        one.set_peers({2: "no-such-host.invalid:7101", 3: f"127.0.0.1:{free_port()}"})
+        one.set_peers({2: "no-such-host.invalid:7101", 3: f"127.0.0.1:{free_ports(1)[0]}"})
         async with asyncio.timeout(PATIENCE_S):
             while not one.status()[2].dial_errors:
                 first.events.clear()
@@ -443,7 +436,7 @@ def test_closing_in_the_middle_of_dialling_leaves_nothing_behind() -> None:
                 2: f"127.0.0.1:{silent.sockets[0].getsockname()[1]}",
                 3: "192.0.2.1:7101",  # Reserved for documentation: nobody answers.
                 4: "no-such-host.invalid:7101",
-                5: f"127.0.0.1:{free_port()}",
+                5: f"127.0.0.1:{free_ports(1)[0]}",
             }
         )
         await nodes.stop(1)

@@ -9,6 +9,7 @@ import pytest
 import uvloop
 
 from respraft.server.http import CONNECTIONS_MAX, HEAD_BYTES_MAX, REQUEST_SECONDS_MAX, HttpServer
+from tests.process.ports import free_ports
 
 Read = tuple[int, dict[str, str], bytes]
 
@@ -42,19 +43,12 @@ async def served(node: Node, request_seconds_max: float = REQUEST_SECONDS_MAX) -
         metrics=lambda: node.exposition,
         request_seconds_max=request_seconds_max,
     )
-    port = free_port()
+    [port] = free_ports(1)
     await server.start(f"127.0.0.1:{port}")
     try:
         yield Client(node, server, port)
     finally:
         await server.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Client:
