@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
+INSTALLED_BENCH := $(VENV)/.installed-bench
 COMPILED := $(CURDIR)/build/installed
 # Before the sources, and the directory of `python -m` not at all.
 RUN_COMPILED := env PYTHONSAFEPATH=1 PYTHONPATH=$(COMPILED):$(CURDIR)
@@ -45,7 +46,7 @@ format: $(INSTALLED_TEST) ## Bring the code into the form that lint asks for
 	$(BIN)/ruff check --fix --show-fixes
 	$(BIN)/ruff format
 
-bench: $(COMPILED)/.installed $(INSTALLED_TEST) ## Measure against redis-server and etcd; takes minutes
+bench: $(COMPILED)/.installed $(INSTALLED_BENCH) ## Measure against redis-server, etcd and pysyncobj; takes minutes
 	$(RUN_COMPILED) $(BIN)/python -m tests.benchmark $(ARGS)
 
 sim: $(INSTALLED_TEST) ## Run the simulator. SEEDS=10000; ARGS="--seed 8123" repeats one
@@ -76,6 +77,10 @@ $(INSTALLED): pyproject.toml | $(BIN)/python
 $(INSTALLED_TEST): pyproject.toml | $(BIN)/python
 	@$(PIP) install --editable '.[test]'
 	@touch $@ $(INSTALLED)
+
+$(INSTALLED_BENCH): $(INSTALLED_TEST)
+	@$(PIP) install --editable '.[test,bench]'
+	@touch $@
 
 $(COMPILED)/.installed: setup.py build_backend.py pyproject.toml $(shell find respraft -name '*.py') | $(INSTALLED)
 	@echo "Installing respraft into $(COMPILED), compiled if possible: about a minute ..." >&2

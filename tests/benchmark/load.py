@@ -6,11 +6,14 @@ do the rest. Each runs as a process of its own. A generator that saw an error gi
 
 import csv
 import json
+import random
 import resource
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,12 +21,15 @@ import redis
 
 from tests.benchmark.generator import LoadFailed
 from tests.benchmark.machine import cpu_seconds
-from tests.benchmark.peers import Peer
+from tests.benchmark.peers import OwnCallers, Peer
 from tests.benchmark.workload import KEYS, VALUE_BYTES, Endpoint, Figures, Measurement, Workload
 from tests.process.cluster import REPOSITORY
+from tests.process.ports import LOOPBACK
 
 _FILL_KEYS: Final = 500
 """Keys per MSET of a fill."""
+_POOL_BYTES: Final = 1 << 20
+_FILL_TIMEOUT_S: Final = 60.0
 
 _LAST_WORDS: Final = 1000
 """Characters of a failed generator's output that are worth showing."""
@@ -38,7 +44,7 @@ class Volume:
     def of(self, workload: Workload, protocol: str) -> int:
         """Return the requests of one run: more where they are cheaper."""
         requests = self.requests
-        if protocol == "etcd":
+        if protocol in ("etcd", "own"):
             requests //= 4
         elif workload.pipeline > 1:
             requests *= 4
@@ -52,11 +58,15 @@ class Volume:
 def measure(peer: Peer, others: Sequence[Peer], workload: Workload, run: int, volume: Volume) -> Measurement:
     """Run `workload` once on `peer`, while `others` idle."""
     requests = volume.of(workload, peer.protocol)
-    endpoint, pids = peer.endpoint(follower=workload.follower), peer.pids()
+    pids = peer.pids()
     idle_pids = [pid for other in others for pid in other.pids()]
+    endpoints = [] if isinstance(peer, OwnCallers) else peer.endpoints(workload)
     start = time.perf_counter()
     before, idle_before, own_before = cpu_seconds(pids), cpu_seconds(idle_pids), _children_seconds()
-    figures = _send(peer.protocol, endpoint, workload, requests)
+    if isinstance(peer, OwnCallers):
+        figures = peer.drive(workload, requests)
+    else:
+        figures = _send(peer.protocol, endpoints, workload, requests)
     after, idle_after, own_after = cpu_seconds(pids), cpu_seconds(idle_pids), _children_seconds()
     elapsed = time.perf_counter() - start
     return Measurement(
@@ -73,14 +83,27 @@ def measure(peer: Peer, others: Sequence[Peer], workload: Workload, run: int, vo
 
 def fill(peer: Peer) -> None:
     """Write every key once, so that each GET finds one."""
+    if isinstance(peer, OwnCallers):
+        return  # Nothing is read of it.
     endpoint = peer.endpoint()
     if peer.protocol == "etcd":
         _run_generator("etcd", endpoint, "--fill", f"--keys={KEYS}", f"--value-bytes={VALUE_BYTES}")
         return
-    value = b"x" * VALUE_BYTES
-    with redis.Redis(endpoint.host, endpoint.port) as client:
-        for first in range(0, KEYS, _FILL_KEYS):
-            client.mset({b"key:%012d" % key: value for key in range(first, first + _FILL_KEYS)})
+    write_keys(endpoint.port, KEYS, VALUE_BYTES)
+
+
+def write_keys(port: int, keys: int, value_bytes: int) -> None:
+    """Write every key once, over one connection, with values that differ and do not compress to nothing."""
+    pool = random.Random(7).randbytes(_POOL_BYTES + value_bytes)
+    with redis.Redis(LOOPBACK, port, socket_timeout=_FILL_TIMEOUT_S) as client:
+        for first in range(0, keys, _FILL_KEYS):
+            batch = range(first, min(first + _FILL_KEYS, keys))
+            client.mset({b"key:%012d" % key: _slice(pool, key, value_bytes) for key in batch})
+
+
+def _slice(pool: bytes, key: int, value_bytes: int) -> bytes:
+    start = key * 7919 % _POOL_BYTES  # A prime: neighbours get different ones.
+    return pool[start : start + value_bytes]
 
 
 def parse_redis_benchmark(output: str) -> Figures:
@@ -97,25 +120,43 @@ def parse_redis_benchmark(output: str) -> Figures:
         raise LoadFailed(f"redis-benchmark printed:\n{output}") from error
 
 
-def _send(protocol: str, endpoint: Endpoint, workload: Workload, requests: int) -> Figures:
+def _send(protocol: str, endpoints: Sequence[Endpoint], workload: Workload, requests: int) -> Figures:
     if protocol == "redis" and not workload.whole:
-        return _redis_benchmark(endpoint, workload, requests)
+        return _redis_benchmarks(endpoints, workload, requests)
+    [endpoint] = endpoints
     module = "pipeline" if protocol == "redis" else "etcd"
     options = (
         *("--command", workload.command, "--clients", str(workload.clients)),
         *("--pipeline", str(workload.pipeline), "--requests", str(requests)),
-        *("--value-bytes", str(workload.value_bytes), "--keys", str(KEYS)),
+        *("--value-bytes", str(workload.value_bytes), "--keys", str(workload.keys)),
     )
     return Figures(**json.loads(_run_generator(module, endpoint, *options)))
 
 
-def _redis_benchmark(endpoint: Endpoint, workload: Workload, requests: int) -> Figures:
-    command = (
-        *("redis-benchmark", "-h", endpoint.host, "-p", str(endpoint.port), "--csv"),
-        *("-t", workload.command.lower(), "-c", str(workload.clients), "-P", str(workload.pipeline)),
-        *("-n", str(requests), "-r", str(KEYS), "-d", str(workload.value_bytes)),
+def _redis_benchmarks(endpoints: Sequence[Endpoint], workload: Workload, requests: int) -> Figures:
+    """Run one redis-benchmark per endpoint, side by side, each with its part of clients and requests."""
+    commands = []
+    for place, endpoint in enumerate(endpoints):
+        clients = workload.clients // len(endpoints) + (place < workload.clients % len(endpoints))
+        commands.append(
+            (
+                *("redis-benchmark", "-h", endpoint.host, "-p", str(endpoint.port), "--csv"),
+                *("-t", workload.command.lower(), "-c", str(clients), "-P", str(workload.pipeline)),
+                *("-n", str(requests * clients // workload.clients), "-r", str(workload.keys)),
+                *("-d", str(workload.value_bytes)),
+            )
+        )
+    with ThreadPoolExecutor(len(commands)) as threads:
+        return together([parse_redis_benchmark(output) for output in threads.map(_output, commands)])
+
+
+def together(parts: Sequence[Figures]) -> Figures:
+    """Sum up generators that ran side by side: all requests, the middle median, the worst p99."""
+    return Figures(
+        rps=sum(part.rps for part in parts),
+        p50_ms=statistics.median(part.p50_ms for part in parts),
+        p99_ms=max(part.p99_ms for part in parts),
     )
-    return parse_redis_benchmark(_output(command))
 
 
 def _run_generator(module: str, endpoint: Endpoint, *options: str) -> str:

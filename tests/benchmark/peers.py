@@ -17,7 +17,7 @@ import redis
 
 import respraft
 from respraft import build
-from tests.benchmark.workload import Endpoint, Workload
+from tests.benchmark.workload import Endpoint, Figures, Workload
 from tests.process.cluster import Cluster
 from tests.process.eventually import eventually
 from tests.process.ports import LOOPBACK, free_ports
@@ -30,7 +30,7 @@ class Peer(Protocol):
     """A server, or a cluster of them. Implementations name this class as a base."""
 
     name: str
-    protocol: str  # "redis" or "etcd": which load generators can drive it.
+    protocol: str  # "redis", "etcd" or "own": which load generators can drive it.
 
     def missing(self) -> str | None:
         """Return why this peer cannot run on this machine, or None."""
@@ -42,7 +42,7 @@ class Peer(Protocol):
 
     def takes(self, workload: Workload) -> bool:
         """Whether the workload means something on this peer."""
-        return not workload.follower
+        return not workload.follower and not workload.spread
 
     def start(self, directory: Path) -> None:
         """Start all processes, with their files under `directory`, and wait until they serve."""
@@ -52,6 +52,10 @@ class Peer(Protocol):
         """Return where the leader, or the only node, takes clients now; or a node that follows."""
         ...
 
+    def endpoints(self, workload: Workload) -> list[Endpoint]:
+        """Return where the clients of a workload connect; each place gets its part of them."""
+        return [self.endpoint(follower=workload.follower)]
+
     def pids(self) -> list[int]:
         """Return the server processes, whose CPU time is the peer's."""
         ...
@@ -59,6 +63,14 @@ class Peer(Protocol):
     def stop(self) -> None:
         """End what `start` started. May be called at any time, also twice."""
         ...
+
+
+class OwnCallers(Peer):
+    """A peer without a protocol for clients: those who use it are threads of its own processes."""
+
+    def drive(self, workload: Workload, requests: int) -> Figures:
+        """Have a workload's clients make so many requests. Raises LoadFailed."""
+        raise NotImplementedError
 
 
 class RespraftCluster(Peer):
@@ -82,23 +94,30 @@ class RespraftCluster(Peer):
         self._cluster.start()
 
     def takes(self, workload: Workload) -> bool:
-        return not workload.follower or self._nodes > 1
+        return self._nodes > 1 or not (workload.follower or workload.spread)
 
     def endpoint(self, *, follower: bool = False) -> Endpoint:
-        cluster = self._running()
+        cluster = self.cluster
         leader = cluster.leader()
         [chosen, *_] = [node_id for node_id in cluster.nodes if (node_id != leader) == follower]
         return Endpoint(LOOPBACK, cluster.nodes[chosen].client_port)
 
+    def endpoints(self, workload: Workload) -> list[Endpoint]:
+        if not workload.spread:
+            return super().endpoints(workload)
+        return [Endpoint(LOOPBACK, node.client_port) for node in self.cluster.nodes.values()]
+
     def pids(self) -> list[int]:
-        cluster = self._running()
+        cluster = self.cluster
         return [cluster.pid(node_id) for node_id in cluster.nodes]
 
     def stop(self) -> None:
         if self._cluster is not None:
             self._cluster.close()
 
-    def _running(self) -> Cluster:
+    @property
+    def cluster(self) -> Cluster:
+        """The nodes, to be looked at and hurt."""
         assert self._cluster is not None, "start comes first"
         return self._cluster
 
@@ -162,9 +181,8 @@ class EtcdCluster(Peer):
         return _first_line("etcd", "--version").rpartition(" ")[2]
 
     def takes(self, workload: Workload) -> bool:
-        return (
-            not workload.whole and not workload.follower
-        )  # Streams end one by one: there is no pipeline to be whole.
+        # Streams end one by one: there is no pipeline to be whole.
+        return not workload.whole and super().takes(workload)
 
     def start(self, directory: Path) -> None:
         ports = free_ports(2 * self._nodes)

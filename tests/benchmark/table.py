@@ -1,7 +1,7 @@
 """The result: medians over the runs, one row per workload, peers side by side, as Markdown."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,37 +42,43 @@ def medians(measurements: Iterable[Measurement]) -> Medians:
     }
 
 
-def render(cells: Medians) -> str:
+COLUMNS: Final[dict[str, Callable[[Cell], str]]] = {
+    "rps": lambda cell: f"{cell.rps:,.0f}",
+    "p50 ms": lambda cell: f"{cell.p50_ms:.2f}",
+    "p99 ms": lambda cell: f"{cell.p99_ms:.2f}",
+    "CPU us": lambda cell: f"{cell.cpu_us:.1f}",
+}
+"""What a peer may have a column for, and how its figure is written."""
+BRIEF: Final = ("rps", "CPU us")
+
+
+def render(cells: Medians, columns: Sequence[str] = tuple(COLUMNS)) -> str:
     """Return the table; peers and workloads in the order in which they first appear."""
     workloads = list(dict.fromkeys(workload for workload, _peer in cells))
     peers = list(dict.fromkeys(peer for _workload, peer in cells))
     rivals = [peer for peer in peers if peer != OURS] if OURS in peers else []
     header = ["test"]
     for peer in peers:
-        header += [f"{peer} rps", "p50 ms", "p99 ms", "CPU us"]
+        header += [f"{peer} {columns[0]}", *columns[1:]]
     header += [f"rps / {rival}" for rival in rivals]
     rows = []
     for workload in workloads:
         row = [workload]
         for peer in peers:
-            row += _figures(cells.get((workload, peer)))
+            cell = cells.get((workload, peer))
+            row += [COLUMNS[column](cell) if cell else _NOTHING for column in columns]
         ours = cells.get((workload, OURS))
         row += [_ratio(ours, cells.get((workload, rival))) for rival in rivals]
         rows.append(row)
-    return _markdown([header, *rows])
-
-
-def _figures(cell: Cell | None) -> list[str]:
-    if cell is None:
-        return [_NOTHING] * 4
-    return [f"{cell.rps:,.0f}", f"{cell.p50_ms:.2f}", f"{cell.p99_ms:.2f}", f"{cell.cpu_us:.1f}"]
+    return markdown([header, *rows])
 
 
 def _ratio(ours: Cell | None, rival: Cell | None) -> str:
     return f"{ours.rps / rival.rps:.2f}" if ours and rival else _NOTHING
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Return a table with its columns aligned; the first row is the header."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     # Names to the left, figures to the right, in the source as well as when rendered.
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]

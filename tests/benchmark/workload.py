@@ -27,16 +27,20 @@ class Workload:
     clients: int
     pipeline: int  # Commands that a client sends before it waits for replies.
     value_bytes: int = VALUE_BYTES
+    keys: int = KEYS
     whole: bool = False
     """Latency counts to the last reply of a pipeline, as `pipeline.py` measures it. redis-benchmark counts to
     the first one, which flatters pipelines."""
     follower: bool = False
     """Clients connect to a node that does not lead. For peers that serve them there as well."""
+    spread: bool = False
+    """A third of the clients connects to each node, by a load generator of their own."""
 
     @property
     def title(self) -> str:
         clients = "1 client" if self.clients == 1 else f"{self.clients} clients"
         how = " whole pipelines" if self.whole else " via a follower" if self.follower else ""
+        how = " over all nodes" if self.spread else how
         size = "" if self.value_bytes == VALUE_BYTES else f", {self.value_bytes} B"
         return f"{self.command} {clients} P={self.pipeline}{size}{how}"
 
@@ -85,6 +89,8 @@ FULL: Final = (
     Workload("SET", 50, 1, value_bytes=10_000),
     Workload("SET", 50, 1, follower=True),
     Workload("SET", 50, 16, follower=True),
+    Workload("SET", 50, 1, spread=True),
+    Workload("SET", 50, 16, spread=True),
     Workload("GET", 1, 1),
     *STANDARD[3:4],
     Workload("GET", 256, 1),
@@ -92,4 +98,6 @@ FULL: Final = (
     Workload("GET", 50, 64),
     Workload("GET", 50, 1, follower=True),
     Workload("GET", 50, 16, follower=True),
+    Workload("GET", 50, 1, spread=True),
+    Workload("GET", 50, 16, spread=True),
 )

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from tests.benchmark.generator import LoadFailed, Run, figures
-from tests.benchmark.load import Volume, parse_redis_benchmark
+from tests.benchmark.load import Volume, parse_redis_benchmark, together
 from tests.benchmark.machine import cpu_seconds
 from tests.benchmark.workload import FULL, STANDARD, Figures, Workload
 
@@ -91,3 +91,8 @@ def test_cpu_time_of_a_process_covers_its_threads_and_never_shrinks() -> None:
     before = cpu_seconds([os.getpid()])
     assert 0 < before <= cpu_seconds([os.getpid()])
     assert cpu_seconds([os.getpid(), os.getpid()]) >= 2 * before
+
+
+def test_generators_side_by_side_add_up() -> None:
+    parts = [Figures(100.0, 1.0, 5.0), Figures(200.0, 2.0, 4.0), Figures(300.0, 9.0, 3.0)]
+    assert together(parts) == Figures(600.0, 2.0, 5.0)
