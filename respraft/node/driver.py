@@ -4,7 +4,8 @@ One turn serves everything that one pass of the event loop brought in. In it (`_
 
     replica.take_output()
       ├─ write    ──> disk ──(synced)──> persisted() ──> its messages, and the next turn
-      ├─ messages ──> peer links (one write per link and turn)
+      └─ messages ──> peer links (one write per link and turn)
+    replica.finish_turn()      applies, while disk and peers are at work
       ├─ answers  ──> clients
       ├─ flush    ──> a thread ──(durable)──> flushed(), and the log is cut
       └─ snapshots ─> transfers to peers ──(over)──> snapshot_ended()
@@ -187,24 +188,30 @@ class Driver:
             output = self._replica.take_output()
         except Exception:
             self._die()
-        if output.applied:
-            self._timings.apply_s.append(self._monotonic_s() - begin_s)
+        # First what others wait for: they have their work while this node applies.
         if output.write is not None:
             self._installing = output.write.snapshot
             self._log_writer.begin(output.write)
         self._send(output.messages)
-        if output.peers is not None:  # Behind the messages: who left is to hear of it.
-            self._links.set_peers(output.peers)
-        if output.answers:
-            self._deliver(output.answers)
-        if output.flush is not None:
-            self._states.flush(output.flush)
-        for peer in output.snapshots:
+        apply_s = self._monotonic_s()
+        try:
+            outcome = self._replica.finish_turn()
+        except Exception:
+            self._die()
+        if outcome.applied:
+            self._timings.apply_s.append(self._monotonic_s() - apply_s)
+        if outcome.peers is not None:  # Behind the messages: who left is to hear of it.
+            self._links.set_peers(outcome.peers)
+        if outcome.answers:
+            self._deliver(outcome.answers)
+        if outcome.flush is not None:
+            self._states.flush(outcome.flush)
+        for peer in outcome.snapshots:
             self._states.send(peer)
         self._timings.turn_s.append(self._monotonic_s() - begin_s)
-        if output.again:
+        if outcome.again:
             self.wake()
-        elif output.holding and not self._hold_timer:
+        elif outcome.holding and not self._hold_timer:
             self._hold_timer = True
             self._loop.call_later(HOLD_MS / 1000, self._end_hold)
 

@@ -6,6 +6,8 @@ message, however many proposals came, and one heartbeat round, however many read
 Raft paper: sections 5.3, 5.4.2 and 8. Raft dissertation: sections 6.2, 6.4, 10.2.1.
 """
 
+from typing import Final
+
 from respraft.raft import membership, transfer
 from respraft.raft.message import (
     KIND_NORMAL,
@@ -22,6 +24,9 @@ from respraft.raft.message import (
 from respraft.raft.progress import Progress
 from respraft.raft.ready import Role
 from respraft.raft.state import RaftState
+
+NOTICE_BYTES: Final = 32 << 10
+"""An entry of this size takes a peer longer to apply than it takes both sides to tell of its commit."""
 
 
 def become_leader(state: RaftState) -> None:
@@ -229,12 +234,16 @@ def _notice_due(state: RaftState, peer: Progress, base_index: Index) -> bool:
 
     At once, unless the driver says which peers' clients wait (`expect_commit`): then only to those. To the
     others the next entries are likely to carry the news soon, and what comes alone costs both sides a
-    message and a turn; a tick is the longest that it waits.
+    message and a turn; a tick is the longest that it waits. Of a large entry they hear at once, too: then
+    they apply it while the leader does, and not when they have the next one to write.
     """
-    told = peer.told_commit
-    if told >= min(state.log.commit_index, base_index):
+    told, known = peer.told_commit, min(state.log.commit_index, base_index)
+    if told >= known:
         return False
-    return state.notices_at_once or told < peer.wanted_commit or state.ticks > peer.sent_tick
+    if state.notices_at_once or told < peer.wanted_commit or state.ticks > peer.sent_tick:
+        return True
+    log = state.log
+    return known >= log.first_index and len(log.entries(known, known + 1, 1)[0].payload) >= NOTICE_BYTES
 
 
 def _replicate(state: RaftState, peer_id: NodeId, peer: Progress) -> bool:

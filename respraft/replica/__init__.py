@@ -14,5 +14,5 @@
 * `replica`    the order of all this within a turn
 
 Nothing here does I/O, reads a clock or draws randomness: the driver (`server/`) and the simulator bring
-all three in, and carry out what `Replica.take_output` says.
+all three in, and carry out what `Replica.take_output` and `finish_turn` say.
 """

@@ -1,15 +1,19 @@
 """The replica: the core, the machine and the clients' batches, in one order.
 
-One *turn* is: inputs in any order (`receive`, `submit_*`, `persisted`, `tick`, link events), then one
+One *turn* is: inputs in any order (`receive`, `submit_*`, `persisted`, `tick`, link events), then
 `take_output`, which
 
 1. hands this node's gathered batches to the leader, and asks for a read barrier if reads wait,
-2. takes what the core has ready,
+2. takes what the core has ready, and says what to send and to write,
+
+and then `finish_turn`, which
+
 3. applies what is committed and locally durable, in one atomic write of the machine,
 4. answers: own batches from the results of their committed payloads, reads whose barrier has been reached.
 
-The driver sends `Output.messages` at once, starts `Output.write` on the disk thread, sends
-the write's own messages when it reports completion through `persisted`, and delivers `Output.answers`.
+Between the two the driver sends `Output.messages` and starts `Output.write` on the disk thread, so that disk
+and peers have their work while this node applies. It sends the write's own messages when it reports
+completion through `persisted`, and delivers `Outcome.answers`.
 
 What this module promises:
 
@@ -35,7 +39,7 @@ from respraft.raft.message import (
     ReadIndexResponse,
 )
 from respraft.raft.node import RaftNode
-from respraft.raft.ready import Role
+from respraft.raft.ready import Ready, Role
 from respraft.replica.applier import Applier
 from respraft.replica.barrier import ReadBarrier, ReadGroup
 from respraft.replica.batch import Answer, Client, Refusal, UnknownPayload
@@ -49,6 +53,7 @@ from respraft.replica.reading import Reading
 from respraft.replica.snapshots import Snapshots
 from respraft.replica.status import (
     Identity,
+    Outcome,
     Outgoing,
     Output,
     ReplicaCounters,
@@ -87,6 +92,8 @@ class Replica:
         self._messages: list[Outgoing] = []
         self._answers: list[Answer] = []
         self._again = False
+        self._ready: Ready | None = None  # Between `take_output` and `finish_turn`.
+        self._stale: list[ReadGroup] = []  # The same: stale reads of this turn.
         self._write_in_flight = 0  # Its number; 0: none.
         self._durable_messages: list[tuple[NodeId, Message]] = []  # Of the write in flight.
         self.membership = Membership(
@@ -253,7 +260,8 @@ class Replica:
     # -- Output --------------------------------------------------------------------------------------
 
     def take_output(self) -> Output:
-        """End the turn: move everything as far as it goes and say what the driver must do."""
+        """End the input of a turn: say what the driver must send and write. `finish_turn` follows."""
+        assert self._ready is None, "a turn is finished before the next one is taken"
         core = self._core
         self._again = False
         self.membership.form()
@@ -261,10 +269,21 @@ class Replica:
         self._watch_handover()
         if core.transfer is None:
             self._origin.flush(core.leader, core.term, self._now_ms)
-        stale = self._barrier.take_stale(self._now_ms)
+        self._stale = self._barrier.take_stale(self._now_ms)
         self._ask_barrier()
         self.membership.flush(self._now_ms)
-        ready = core.take_ready(write_allowed=not self._write_in_flight)
+        ready = self._ready = core.take_ready(write_allowed=not self._write_in_flight)
+        if ready.write is not None:
+            self._write_in_flight = ready.write.number
+            self._durable_messages = ready.write.messages
+            self._installing = ready.write.snapshot
+        messages, self._messages = ready.messages + self._messages, []
+        return Output(messages, ready.write)
+
+    def finish_turn(self) -> Outcome:
+        """Apply what is committed, and answer. Call it once the output of the turn is on its way."""
+        ready, self._ready = self._ready, None
+        assert ready is not None, "a turn has been taken"
         for number, index in ready.reads:
             self._confirm(cast(int, number), index)
         for number in ready.reads_refused:
@@ -273,29 +292,18 @@ class Replica:
             self._apply(ready.committed)
         if self.membership.applied(self._applier.index, self._applier.configuration):
             self._serve_nobody(Refusal.NO_CLUSTER)  # What would have been applied, has been.
-        self._answer_reads(stale)
+        self._answer_reads(self._stale)
         self._answers += self.membership.take_answers()
-        self._again = self._again or ready.more
-        if ready.write is not None:
-            self._write_in_flight = ready.write.number
-            self._durable_messages = ready.write.messages
-            self._installing = ready.write.snapshot
-        messages, applied = ready.messages + self._messages, len(ready.committed)
-        holding = self._origin.holding or self._barrier.holding
-        output = Output(
-            messages,
-            ready.write,
-            self._answers,
-            applied,
-            self._again,
-            holding,
+        answers, self._answers = self._answers, []
+        return Outcome(
+            answers,
+            len(ready.committed),
+            self._again or ready.more or bool(self._messages),
+            self._origin.holding or self._barrier.holding,
             self.snapshots.flush_due(),
             ready.snapshots,
             self.membership.changed_targets(),
         )
-        self._messages = []
-        self._answers = []
-        return output
 
     def take_samples(self) -> Samples:
         """Return the samples so far and begin anew."""

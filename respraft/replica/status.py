@@ -24,10 +24,15 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class Output(msgspec.Struct):
-    """What a turn asks of the driver."""
+    """What a turn asks of the driver first: others wait for it, and none of it rests on what is applied."""
 
     messages: list[Outgoing]  # Send now.
     write: LogWrite | None  # Start now; none is in flight.
+
+
+class Outcome(msgspec.Struct):
+    """What became of a turn once everything that could be applied has been."""
+
     answers: list[Answer]
     applied: int  # Entries that were applied.
     again: bool  # Something is left to do that needs no further input: take another turn soon.

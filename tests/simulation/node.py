@@ -22,7 +22,7 @@ from respraft.replica.batch import Answer
 from respraft.replica.formation import PeerIdentity
 from respraft.replica.machine import META_PREFIX
 from respraft.replica.replica import Replica
-from respraft.replica.status import Identity, Output, ReplicaMessage
+from respraft.replica.status import Identity, Outcome, ReplicaMessage
 from respraft.storage.interface import StorageFailed
 from respraft.storage.log_memory import MemoryDisk, MemoryLog, open_memory_log
 from respraft.storage.state_memory import MemoryStateStore
@@ -146,11 +146,11 @@ class WatchedReplica(Replica):
 
     watch_turn: Callable[[int], None]
 
-    def take_output(self) -> Output:
-        output = super().take_output()
-        if output.applied:
-            self.watch_turn(output.applied)
-        return output
+    def finish_turn(self) -> Outcome:
+        outcome = super().finish_turn()
+        if outcome.applied:
+            self.watch_turn(outcome.applied)
+        return outcome
 
 
 class Node:

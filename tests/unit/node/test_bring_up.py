@@ -44,7 +44,8 @@ def test_a_state_as_old_as_its_last_flush_is_brought_up_by_the_log(applied: int)
     log.append(HardState(1, 0, 3), [Entry(i, 1, i, KIND_NORMAL, b"") for i in range(1, 4)])
     replica = bring_up(CONFIG, log, machine_at(applied))
     replica.observe(1.0, 1)
-    assert replica.take_output().applied == 3 - applied
+    replica.take_output()
+    assert replica.finish_turn().applied == 3 - applied
     assert replica.status().applied_index == 3
 
 

@@ -35,6 +35,7 @@ class Machine(EventLoop, LogWriter, Links, Clocks):
         self.written: Callable[[int, float], None]
         self.write: LogWrite | None = None
         self.answers: list[Answer] = []
+        self.on_begin: Callable[[], None] = lambda: None
         self._soon: list[Callable[[], None]] = []
         self._later: list[tuple[float, Callable[[], None]]] = []
 
@@ -51,6 +52,7 @@ class Machine(EventLoop, LogWriter, Links, Clocks):
         assert self.write is None, "one write at a time"
         self.write = write
         self.events.append("write")
+        self.on_begin()
 
     def stop(self) -> None:
         self.events.append("stopped")
@@ -168,6 +170,26 @@ def test_what_gathers_during_a_write_is_the_next_one() -> None:
     assert machine.events == ["write", AppendResponse.__name__, "write"], "the next begins in the same moment"
     assert machine.write is not None
     assert len(machine.write.entries) == 2
+
+
+def test_the_disk_has_its_work_before_the_node_applies() -> None:
+    cluster = Cluster(3)
+    leader_id = cluster.leader_id()
+    node_id = leader_id % 3 + 1
+    driver, machine = drive(cluster, node_id)
+    replica, core = cluster.nodes[node_id].replica, cluster.nodes[node_id].core
+    applied: list[int] = []
+    machine.on_begin = lambda: applied.append(replica.status().applied_index)
+    first = core.log.last_index + 1
+    for index in (first, first + 1):
+        entry = Entry(index, core.term, WALL_MS, KIND_NORMAL, b"")
+        append = AppendRequest(leader_id, core.term, index - 1, core.log.last_term, index - 1, [entry])
+        driver.received(leader_id, cluster.nodes[leader_id].incarnation, append)
+        machine.one_pass()
+        if index == first:
+            machine.complete()
+    assert applied == [first - 1, first - 1], "the entry before is applied while the next one is written"
+    assert replica.status().applied_index == first
 
 
 def test_a_paused_node_hears_its_peers_before_its_clock_goes_on() -> None:

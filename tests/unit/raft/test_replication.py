@@ -3,6 +3,7 @@
 import pytest
 
 from respraft.config import RaftConfig
+from respraft.raft.leader import NOTICE_BYTES
 from respraft.raft.message import (
     AppendRequest,
     AppendResponse,
@@ -122,6 +123,19 @@ def test_only_those_who_wait_are_told_at_once_when_the_driver_knows_who_they_are
     (notice,) = appends(cluster, 3)
     assert (notice.commit_index, notice.entries) == (3, [])
     assert appends(cluster, 2) == []
+
+
+def test_all_are_told_at_once_of_a_large_entry() -> None:
+    cluster, leader = leading()
+    leader.node.notices_at_once = False
+    leader.propose(bytes(NOTICE_BYTES))
+    leader.persist()
+    cluster.take(AppendRequest)
+    leader.receive(AppendResponse(3, 2, 3, 0, 0, 0))
+    for peer in (2, 3):
+        assert [append.commit_index for append in appends(cluster, peer)] == [3]
+    leader.turn()
+    assert appends(cluster, 2) == appends(cluster, 3) == [], "once"
 
 
 def test_a_reader_elsewhere_waits_for_the_index_that_it_was_given() -> None:

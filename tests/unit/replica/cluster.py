@@ -267,25 +267,26 @@ class Cluster:
         """Take one turn of one node; return whether anything came of it."""
         self.observe(node)
         output = node.replica.take_output()
-        node.holding = output.holding
         for to, message in output.messages:
             self._send(node, to, message)
-        if output.peers is not None:
-            node.targets = output.peers
-            node.links &= set(output.peers)
         if output.write is not None:
             node.write = output.write
-        if output.flush is not None:
+        outcome = node.replica.finish_turn()
+        node.holding = outcome.holding
+        if outcome.peers is not None:
+            node.targets = outcome.peers
+            node.links &= set(outcome.peers)
+        if outcome.flush is not None:
             assert node.flush is None, "one flush at a time"
-            node.flush = output.flush
-        node.wants += output.snapshots
+            node.flush = outcome.flush
+        node.wants += outcome.snapshots
         if not node.flush_held:
             self.finish_flush(node)
-        for answer in output.answers:
+        for answer in outcome.answers:
             node.answers.setdefault(answer.client, []).append(answer)
         wrote = self.finish_write(node) if not node.disk_held else False
-        moved = output.messages or output.write or output.answers or output.again or wrote
-        return bool(moved or output.holding)
+        moved = output.messages or output.write or outcome.answers or outcome.again or wrote
+        return bool(moved or outcome.holding)
 
     def finish_write(self, node: Node) -> bool:
         """Let the write in flight become durable."""

@@ -273,6 +273,7 @@ def test_results_come_from_the_committed_payload_and_not_from_the_local_copy() -
     command = [b"SET", b"k", b"as committed"]
     leader.replica.submit("c", [command], [], 0, 10)
     output = leader.replica.take_output()
+    leader.replica.finish_turn()
     assert output.write is not None
     command[2] = b"changed behind the log's back"
     leader.write = output.write
