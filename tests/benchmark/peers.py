@@ -109,7 +109,7 @@ class RespraftCluster(Peer):
 
     def pids(self) -> list[int]:
         cluster = self.cluster
-        return [cluster.pid(node_id) for node_id in cluster.nodes]
+        return [cluster.pid(node_id) for node_id, node in cluster.nodes.items() if node.alive]
 
     def stop(self) -> None:
         if self._cluster is not None:
