@@ -12,44 +12,57 @@ resolves. That is found out by using it.
 Sizes are bytes and times are milliseconds, unless the name ends otherwise.
 """
 
-import dataclasses
-import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from respraft.config_value import (
+    GIB,
+    KIB,
+    MIB,
+    NO_ADDRESS,
+    ConfigError,
+    check_address,
+    check_distinct,
+    check_ranges,
+    is_loopback,
+    is_word,
+    limit,
+    parse_address,
+)
+
+__all__ = (
+    "KIB",
+    "MIB",
+    "NO_ADDRESS",
+    "READ_MODES",
+    "SECTIONS",
+    "TICK_MS",
+    "ClientConfig",
+    "ClusterConfig",
+    "Config",
+    "ConfigError",
+    "HttpConfig",
+    "MemberConfig",
+    "NodeConfig",
+    "PeerConfig",
+    "RaftConfig",
+    "StorageConfig",
+    "is_loopback",
+    "parse_address",
+)
 
 TICK_MS: Final = 10
 """Real time of one tick of the Raft core, which counts nothing else. Below it lies the noise of a busy
 event loop, and a coarser tick would coarsen the time-outs."""
 
-KIB: Final = 1 << 10
-MIB: Final = 1 << 20
-GIB: Final = 1 << 30
-
-NO_ADDRESS: Final = ""
-"""Of a port that a node does not have. Only for configurations that are built in code: the library's nodes
-need no Redis port and have no HTTP port."""
-
 _DAY_MS: Final = 24 * 60 * 60 * 1000
-_PORT_MAX: Final = 65535
 _NODE_ID_MAX: Final = (1 << 31) - 1
 _CLUSTER_ID_CHARACTERS_MAX: Final = 64
 _MEMBERS_MAX: Final = 64
 _ELECTION_PER_HEARTBEAT_MIN: Final = 5
-_RANGE: Final = "range"
-
-
 READ_MODES: Final = ("read-index", "lease")
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used. Shown to the operator as it is."""
-
-
-def limit(default: int, low: int, high: int) -> int:
-    """Declare a whole-number key with its default and the range that makes sense, ends included."""
-    return field(default=default, metadata={_RANGE: (low, high)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +77,7 @@ class NodeConfig:
     the cluster that the node joins chooses it, and the data directory remembers it."""
 
     def __post_init__(self) -> None:
-        _check_ranges("node", self)
+        check_ranges("node", self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,11 +138,11 @@ class ClientConfig:
     the others waiting."""
 
     def __post_init__(self) -> None:
-        _check_ranges("client", self)
+        check_ranges("client", self)
         if self.advertise:
-            _check_address("client.advertise", self.advertise)
+            check_address("client.advertise", self.advertise)
         if self.listen != NO_ADDRESS:
-            _check_address("client.listen", self.listen)
+            check_address("client.listen", self.listen)
         if self.query_buffer_bytes_max < self.bulk_bytes_max + self.inline_bytes_max:
             raise ConfigError(
                 f"client.query_buffer_bytes_max is {self.query_buffer_bytes_max}; it must be at least "
@@ -182,10 +195,10 @@ class PeerConfig:
     """A connection that has not said who it is by then is closed."""
 
     def __post_init__(self) -> None:
-        _check_ranges("peer", self)
-        _check_address("peer.listen", self.listen)
+        check_ranges("peer", self)
+        check_address("peer.listen", self.listen)
         if self.advertise:
-            _check_address("peer.advertise", self.advertise)
+            check_address("peer.advertise", self.advertise)
         if self.frame_bytes_max < 2 * self.fragment_bytes:
             raise ConfigError(
                 f"peer.frame_bytes_max is {self.frame_bytes_max}; it must be at least twice "
@@ -202,7 +215,7 @@ class HttpConfig:
 
     def __post_init__(self) -> None:
         if self.listen != NO_ADDRESS:
-            _check_address("http.listen", self.listen)
+            check_address("http.listen", self.listen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,9 +234,9 @@ class MemberConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.id <= _NODE_ID_MAX:
             raise ConfigError(f"a member's id is {self.id}; it must be between 1 and {_NODE_ID_MAX}")
-        _check_address(f"peer of member {self.id}", self.peer)
+        check_address(f"peer of member {self.id}", self.peer)
         if self.client != NO_ADDRESS:
-            _check_address(f"client of member {self.id}", self.client)
+            check_address(f"client of member {self.id}", self.client)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +257,7 @@ class ClusterConfig:
         if self.id and (
             not 1 <= len(self.id) <= _CLUSTER_ID_CHARACTERS_MAX
             or not self.id.isascii()
-            or not _is_word(self.id)
+            or not is_word(self.id)
         ):
             raise ConfigError(
                 f"cluster.id is {self.id!r}; it must be 1 to {_CLUSTER_ID_CHARACTERS_MAX} letters, digits, "
@@ -254,9 +267,9 @@ class ClusterConfig:
             raise ConfigError(
                 f"cluster.members lists {len(self.members)} nodes; at most {_MEMBERS_MAX} are sensible"
             )
-        _check_distinct("cluster.members", "id", (str(member.id) for member in self.members))
+        check_distinct("cluster.members", "id", (str(member.id) for member in self.members))
         addresses = [address for member in self.members for address in (member.peer, member.client)]
-        _check_distinct("cluster.members", "address", addresses)
+        check_distinct("cluster.members", "address", addresses)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,7 +331,7 @@ class RaftConfig:
     whole state travels, or such a follower never catches up."""
 
     def __post_init__(self) -> None:
-        _check_ranges("raft", self)
+        check_ranges("raft", self)
         if self.read_mode not in READ_MODES:
             raise ConfigError(
                 f"raft.read_mode is {self.read_mode!r}; it must be {' or '.join(map(repr, READ_MODES))}"
@@ -362,7 +375,7 @@ class StorageConfig:
     """Keyspace blocks kept in memory for reads. The one to raise on a machine with memory to spare."""
 
     def __post_init__(self) -> None:
-        _check_ranges("storage", self)
+        check_ranges("storage", self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -380,7 +393,7 @@ class Config:
     def __post_init__(self) -> None:
         listeners = {"client.listen": self.client.listen, "peer.listen": self.peer.listen}
         listeners["http.listen"] = self.http.listen
-        _check_distinct(", ".join(listeners), "address", listeners.values())
+        check_distinct(", ".join(listeners), "address", listeners.values())
         member_ids = [member.id for member in self.cluster.members]
         if member_ids and not self.node.id:
             raise ConfigError("node.id is missing; it says which of cluster.members this node is")
@@ -417,59 +430,3 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "storage": StorageConfig,
 }
 """Every section with the class that holds it, in the order of the file."""
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """Split `host:port`; an IPv6 host stands in brackets, which are not part of the result.
-
-    Raises:
-        ConfigError: It is no such address; the text says what one looks like.
-    """
-    host, separator, port_text = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if bracketed:
-        host = host[1:-1]
-    well_formed = separator and host and not host[0].isspace() and bracketed == (":" in host)
-    if not well_formed or any(character in "[]/ \t\r\n" for character in host):
-        raise ConfigError(f"{text!r} is no address; write host:port, such as 127.0.0.1:7001 or [::1]:7001")
-    if not (port_text.isascii() and port_text.isdigit() and 1 <= int(port_text[:6]) <= _PORT_MAX):
-        raise ConfigError(f"{text!r} has no usable port; it must be a number between 1 and {_PORT_MAX}")
-    return host, int(port_text)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`. Names are taken at their word; only localhost counts."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _check_ranges(section: str, table: Any) -> None:
-    for each in dataclasses.fields(table):
-        if _RANGE in each.metadata:
-            low, high = each.metadata[_RANGE]
-            value = getattr(table, each.name)
-            if not low <= value <= high:
-                raise ConfigError(f"{section}.{each.name} is {value}; it must be between {low} and {high}")
-
-
-def _check_address(key: str, text: str) -> None:
-    try:
-        parse_address(text)
-    except ConfigError as error:
-        raise ConfigError(f"{key}: {error}") from error
-
-
-def _check_distinct(where: str, what: str, values: Iterable[str]) -> None:
-    seen = set[str]()
-    for value in values:
-        if value == NO_ADDRESS:
-            continue
-        if value in seen:
-            raise ConfigError(f"{where}: {what} {value} stands there twice; each must be different")
-        seen.add(value)
-
-
-def _is_word(text: str) -> bool:
-    return all(character.isalnum() or character in "-_." for character in text)

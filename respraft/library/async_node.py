@@ -18,20 +18,13 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from respraft.commands.table import LOCAL_COMMANDS, CommandTable
+from respraft.library.call import Call, error_of, node_failed
 from respraft.library.configuration import Configuration, Entry, Member, Status
 from respraft.library.errors import (
-    Busy,
     ChangeRefused,
-    CommandError,
-    Error,
-    Loading,
-    NodeFailed,
     NoLeader,
     NotLeader,
-    NotMember,
     OutcomeUnknown,
-    ReadTimeout,
-    ReplyLost,
     SnapshotFailed,
     Stopped,
 )
@@ -43,9 +36,7 @@ from respraft.raft import ready as raft
 from respraft.raft.configuration import Member as RaftMember
 from respraft.raft.message import NOBODY, Index, NodeId
 from respraft.replica.admin import ChangeDone
-from respraft.replica.batch import Answer, Refusal
 from respraft.replica.changes import SetMembers
-from respraft.resp.errors import ReplyError
 from respraft.server.server import Server
 
 COMMAND_BYTES_MAX: Final = 64 << 20
@@ -90,7 +81,7 @@ class AsyncNode:
         self._config = configuration.to_config()
         self._node: Node[UserMachine] | None = None
         self._server: Server | None = None
-        self._calls: set[_Call] = set()
+        self._calls: set[Call] = set()
         self._ended = "the node has not been started"  # Why it is not running.
 
     # -- Life ----------------------------------------------------------------------------------------
@@ -206,7 +197,7 @@ class AsyncNode:
             NodeFailed, Stopped: This node is not running.
         """
         node = self._running()
-        call = _Call(node, asyncio.get_running_loop().create_future(), 0)
+        call = Call(node, asyncio.get_running_loop().create_future(), 0)
         try:
             node.transfer_leadership(to or NOBODY, call)
         except raft.NotLeader:
@@ -239,10 +230,10 @@ class AsyncNode:
         if node.replica.membership.joining and own is not None:
             self._found(node, own)
         wanted = tuple(RaftMember(each.id, each.peer, each.client, 0, each.voter) for each in members)
-        call = _Call(node, asyncio.get_running_loop().create_future(), 0)
+        call = Call(node, asyncio.get_running_loop().create_future(), 0)
         refusal = node.change_members(SetMembers(wanted), call, timeout * 1000)
         if refusal is not None:
-            raise _error_of(refusal, node)
+            raise error_of(refusal, node)
         done: ChangeDone = await self._answer_of(call)
         if done.code:
             raise ChangeRefused(done.text)
@@ -284,7 +275,7 @@ class AsyncNode:
         if self._node is None:
             raise Stopped(self._ended)
         if self._node.failure is not None:
-            raise _failure(self._node.failure)
+            raise node_failed(self._node.failure)
         return self._node
 
     @staticmethod
@@ -305,7 +296,7 @@ class AsyncNode:
         seconds = self._configuration.timeout_s if timeout is None else timeout
         until = loop.time() + seconds
         while True:
-            call = _Call(self._running(), loop.create_future(), len(command) + COMMAND_OVERHEAD_BYTES)
+            call = Call(self._running(), loop.create_future(), len(command) + COMMAND_OVERHEAD_BYTES)
             call.submit([NO_NAME, bytes(command)], write=write, stale=stale)
             timer = loop.call_at(until, call.expire_write if write else call.expire_read)
             try:
@@ -317,7 +308,7 @@ class AsyncNode:
             finally:
                 timer.cancel()
 
-    async def _answer_of(self, call: "_Call") -> Any:
+    async def _answer_of(self, call: Call) -> Any:
         self._calls.add(call)
         try:
             return await call.future
@@ -327,7 +318,7 @@ class AsyncNode:
     def _failed(self, error: BaseException) -> None:
         """The node has stopped by itself."""
         for call in list(self._calls):
-            call.fail(_failure(error))
+            call.fail(node_failed(error))
         if self._server is not None:
             self._server.abort()
 
@@ -352,90 +343,10 @@ class AsyncNode:
             node.close()
 
 
-class _Call:
-    """One command on its way: a client of the node (`NodeClient`) with one group in its life."""
-
-    __slots__ = ("future", "node", "size")
-
-    def __init__(self, node: Node[UserMachine], future: asyncio.Future[Any], size: int) -> None:
-        self.node = node
-        self.future = future
-        self.size = size
-
-    def submit(self, args: list[bytes], *, write: bool, stale: bool) -> None:
-        """Give the command to the node. Raises NotExecuted."""
-        node = self.node
-        if write:
-            refusal = node.submit(self, [args], [], 0, self.size)
-        elif stale:
-            refusal = node.submit_stale_reads(self, [args], 0, self.size)
-        else:
-            refusal = node.submit_reads(self, [args], 0, self.size)
-        if refusal is not None:
-            raise _error_of(refusal, node)
-
-    def expire_write(self) -> None:
-        """The caller waits no longer. Only a write that could be taken back is known not to happen."""
-        if not self.future.done() and self.node.replica.withdraw(self, self.size):
-            self.fail(NoLeader("no leader took the command in time; it was not executed"))
-        else:
-            self.fail(OutcomeUnknown("no answer in time; the command is executed once, or never"))
-
-    def expire_read(self) -> None:
-        """The caller waits no longer."""
-        no_leader = self.node.replica.leader == NOBODY
-        self.fail(NoLeader("no leader is known") if no_leader else ReadTimeout("no answer in time"))
-
-    def answer(self, answer: Answer) -> None:
-        if self.future.done():
-            return  # The caller was told already, or is gone.
-        if answer.refusal is not None:
-            self.future.set_exception(_error_of(answer.refusal, self.node))
-            return
-        reply = answer.replies[0] if answer.replies else None
-        if isinstance(reply, ReplyError):
-            self.future.set_exception(CommandError(reply.text, reply.code))
-        else:
-            self.future.set_result(reply)
-
-    def abort(self) -> None:
-        self.fail(OutcomeUnknown("the answer was lost"))
-
-    def fail(self, error: Error) -> None:
-        """Give up on an answer."""
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
-def _error_of(refusal: Refusal, node: Node[UserMachine] | None) -> Error:
-    if refusal is Refusal.NO_CLUSTER:
-        refused = node.replica.status().refused if node is not None else None
-        return NotMember(refused or "this node belongs to no cluster")
-    kind, text = _ERRORS[refusal]
-    return kind(text)
-
-
 def _close_unused(opening: "asyncio.Future[Node[UserMachine]]") -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()
 
 
-def _failure(error: BaseException) -> NodeFailed:
-    failed = NodeFailed(f"the node has stopped by itself: {error}")
-    failed.__cause__ = error
-    return failed
-
-
 def _no_sizes() -> Mapping[int, tuple[int, int]]:
     return {}
-
-
-_ERRORS: Final[Mapping[Refusal, tuple[type[Error], str]]] = {
-    Refusal.NO_LEADER: (NoLeader, "no leader is known; nothing was executed"),
-    Refusal.BUSY: (Busy, "too much is in flight on this node; nothing was executed"),
-    Refusal.LOADING: (Loading, "this node still replays its log; nothing was executed"),
-    Refusal.REPLY_LOST: (ReplyLost, "executed, once; its reply is lost, so read to see what it did"),
-    Refusal.OUTCOME_UNKNOWN: (OutcomeUnknown, "no answer in time; the command is executed once, or never"),
-    Refusal.NOT_HANDED_OVER: (ChangeRefused, "leadership was not handed over in time"),
-    Refusal.READ_UNCONFIRMED: (ReadTimeout, "no quorum confirmed the leader in time"),
-}

@@ -21,11 +21,12 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Generic, NoReturn, Protocol, TypeVar
+from typing import Final, Generic, NoReturn, TypeVar
 
 from respraft.config import Config
 from respraft.node.announcer import Announcer
 from respraft.node.bring_up import bring_up
+from respraft.node.client import Done, NodeClient
 from respraft.node.clocks import MachineClocks
 from respraft.node.death import die_in_doubt, die_of_log, die_of_state
 from respraft.node.disk_thread import DiskThread
@@ -56,32 +57,6 @@ REFUSED_REPEAT_S: Final = 30.0
 _log: Final = logging.getLogger("respraft.node")
 
 M = TypeVar("M", bound=Machine)
-
-
-class NodeClient(Protocol):
-    """Whoever gives commands to a node. It has one group in flight at a time."""
-
-    def answer(self, answer: Answer) -> None:
-        """Take the replies of the group in flight, or its refusal."""
-        ...
-
-    def abort(self) -> None:
-        """`answer` raised: this client is in no state to go on. The node is."""
-        ...
-
-
-class _Done:
-    """Waits for an answer of which only that it came is of interest."""
-
-    def __init__(self) -> None:
-        self.event = asyncio.Event()
-
-    def answer(self, _answer: Answer) -> None:
-        """It is over, well or not."""
-        self.event.set()
-
-    def abort(self) -> None:
-        """Never called: the answer cannot fail."""
 
 
 class Node(Generic[M]):
@@ -223,7 +198,7 @@ class Node(Generic[M]):
 
     async def hand_over(self) -> None:
         """If this node leads, hand leadership to the best of the others, and wait until that has ended."""
-        done = _Done()
+        done = Done()
         with contextlib.suppress(NotLeader, TransferRefused):
             self.transfer_leadership(NOBODY, done)
             await done.event.wait()

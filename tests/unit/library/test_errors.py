@@ -3,7 +3,7 @@
 import pytest
 
 import respraft
-from respraft.library.async_node import _error_of
+from respraft.library.call import error_of
 from respraft.replica.batch import Refusal
 
 EXECUTED_PERHAPS = {Refusal.OUTCOME_UNKNOWN, Refusal.REPLY_LOST}
@@ -11,7 +11,7 @@ EXECUTED_PERHAPS = {Refusal.OUTCOME_UNKNOWN, Refusal.REPLY_LOST}
 
 @pytest.mark.parametrize("refusal", Refusal)
 def test_each_refusal_is_an_error_that_says_what_became_of_the_command(refusal: Refusal) -> None:
-    error = _error_of(refusal, None)
+    error = error_of(refusal, None)
     assert isinstance(error, respraft.Error)
     assert isinstance(error, respraft.NotExecuted) == (refusal not in EXECUTED_PERHAPS)
     assert str(error)
