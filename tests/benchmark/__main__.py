@@ -25,7 +25,7 @@ from typing import Any, Final
 from tests.benchmark.compare import compare, read, render_changes
 from tests.benchmark.generator import LoadFailed
 from tests.benchmark.load import Volume, fill, measure
-from tests.benchmark.machine import Machine, examine
+from tests.benchmark.machine import Machine, end_servers_on_sigterm, examine
 from tests.benchmark.peers import EtcdCluster, Peer, RedisServer, RespraftCluster
 from tests.benchmark.picture import draw
 from tests.benchmark.pysyncobj import PysyncobjCluster
@@ -52,6 +52,7 @@ class _Result:
 
 def main() -> int:
     """Measure what the command line asks for, and print it."""
+    end_servers_on_sigterm()
     options = _parse()
     kept = _kept(options.json) if options.add else None
     result = _Result(_measurements(kept) if kept else [])

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.benchmark.machine import end_servers_on_sigterm
 from tests.process.cluster import Cluster
 from tests.process.eventually import eventually
 from tests.process.ports import LOOPBACK
@@ -153,6 +154,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark.failover", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="per fault")
     parser.add_argument("--fault", choices=list(FAULTS), action="append", help="only this one")
+    end_servers_on_sigterm()
     options = parser.parse_args()
     results: dict[str, list[float]] = {}
     failed = False

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.benchmark.load import Volume, measure, write_keys
+from tests.benchmark.machine import end_servers_on_sigterm
 from tests.benchmark.peers import RespraftCluster
 from tests.benchmark.table import markdown
 from tests.benchmark.workload import VALUE_BYTES, Measurement, Workload
@@ -40,6 +41,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=30_000, help="per run at P=1; others scale with it")
     parser.add_argument("--of", type=int, nargs="+", help="other sizes than the usual ones")
     parser.add_argument("--dir", type=Path, help="disk for the servers' files (default: the temporary one)")
+    end_servers_on_sigterm()
     options = parser.parse_args()
     header, rows = QUESTIONS[options.question](options)
     shown = [header]

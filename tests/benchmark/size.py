@@ -18,6 +18,7 @@ from typing import Final
 import redis
 
 from tests.benchmark.load import write_keys
+from tests.benchmark.machine import end_servers_on_sigterm
 from tests.process.cluster import Cluster
 from tests.process.eventually import eventually
 
@@ -129,6 +130,7 @@ def main() -> int:
     parser.add_argument("--value-bytes", type=int, default=VALUE_BYTES)
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--dir", type=Path, help="disk for the servers' files (default: the temporary one)")
+    end_servers_on_sigterm()
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(dir=options.dir, prefix="respraft-size-") as home,

@@ -21,6 +21,7 @@ from typing import Final
 
 import redis
 
+from tests.benchmark.machine import end_servers_on_sigterm
 from tests.benchmark.table import markdown
 from tests.process.cluster import Cluster
 
@@ -119,6 +120,7 @@ def main() -> int:
         "--calm", action="store_true", help="without handovers and kills: one life per process"
     )
     parser.add_argument("--dir", type=Path, help="disk for the servers' files (default: the temporary one)")
+    end_servers_on_sigterm()
     options = parser.parse_args()
     seconds = 60 * options.minutes
     stopping = threading.Event()

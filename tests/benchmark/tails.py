@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.benchmark.load import Volume, measure, write_keys
+from tests.benchmark.machine import end_servers_on_sigterm
 from tests.benchmark.peers import RespraftCluster
 from tests.benchmark.table import markdown
 from tests.benchmark.workload import Figures, Workload
@@ -137,6 +138,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=80_000, help="per round and stage")
     parser.add_argument("--dir", type=Path, help="disk for the servers' files (default: the temporary one)")
+    end_servers_on_sigterm()
     options = parser.parse_args()
     peer = RespraftCluster()
     with tempfile.TemporaryDirectory(dir=options.dir, prefix="respraft-tails-") as home:
