@@ -73,13 +73,18 @@ def main() -> int:
             versions[peer.name] = peer.version()
             stack.callback(peer.stop)
             peer.start(Path(home) / peer.name)
-        _measure_all(result, peers, workloads, options.runs, Volume(options.requests))
-    result.sort()
+        filled = False
+        for workload in workloads:
+            if workload.command == "GET" and not filled:
+                filled = True
+                for peer in peers:
+                    fill(peer)
+            _measure_one(result, peers, workload, options.runs, Volume(options.requests))
+            result.sort()
+            if options.json:  # After each: what was measured stays, whatever ends the run.
+                options.json.write_text(_document(machine, versions, result.measurements), encoding="utf-8")
     cells = medians(result.measurements)
     _print_result(machine, versions, cells, result.measurements, BRIEF if options.brief else tuple(COLUMNS))
-    if options.json:
-        document = _document(machine, versions, cells, result.measurements)
-        options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if options.picture:
         options.picture.write_text(draw(cells), encoding="utf-8")
     regressions = _compare(cells, options.compare) if options.compare else 0
@@ -145,30 +150,24 @@ def _present(peers: Sequence[Peer]) -> list[Peer]:
     return present
 
 
-def _measure_all(
-    result: _Result, peers: Sequence[Peer], workloads: Sequence[Workload], runs: int, volume: Volume
+def _measure_one(
+    result: _Result, peers: Sequence[Peer], workload: Workload, runs: int, volume: Volume
 ) -> None:
-    filled = False
-    for workload in workloads:
-        if workload.command == "GET" and not filled:
-            filled = True
-            for peer in peers:
-                fill(peer)
-        for run in range(runs):
-            first = run % len(peers)
-            for peer in (*peers[first:], *peers[:first]):
-                if not peer.takes(workload):
-                    continue
-                others = [other for other in peers if other is not peer]
-                try:
-                    with _alone(others):
-                        measurement = measure(peer, others, workload, run, volume)
-                except LoadFailed as error:
-                    result.failures += 1
-                    print(f"{workload.title} on {peer.name} failed: {error}", file=sys.stderr)
-                    continue
-                _print_progress(measurement)
-                result.measurements.append(measurement)
+    for run in range(runs):
+        first = run % len(peers)
+        for peer in (*peers[first:], *peers[:first]):
+            if not peer.takes(workload):
+                continue
+            others = [other for other in peers if other is not peer]
+            try:
+                with _alone(others):
+                    measurement = measure(peer, others, workload, run, volume)
+            except LoadFailed as error:
+                result.failures += 1
+                print(f"{workload.title} on {peer.name} failed: {error}", file=sys.stderr)
+                continue
+            _print_progress(measurement)
+            result.measurements.append(measurement)
 
 
 @contextmanager
@@ -215,15 +214,15 @@ def _print_result(
     )
 
 
-def _document(
-    machine: Machine, versions: dict[str, str], cells: Medians, measurements: Sequence[Measurement]
-) -> dict[str, Any]:
-    return {
+def _document(machine: Machine, versions: dict[str, str], measurements: Sequence[Measurement]) -> str:
+    cells = medians(measurements)
+    document = {
         "machine": asdict(machine),
         "versions": versions,
         "medians": [{"workload": key[0], "peer": key[1], **asdict(cell)} for key, cell in cells.items()],
         "measurements": [asdict(one) for one in measurements],
     }
+    return json.dumps(document, indent=1) + "\n"
 
 
 if __name__ == "__main__":
