@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command == "server":
             return _server(arguments.config)
+        if arguments.command == "worker":
+            return _worker(arguments.descriptors)
         if arguments.command == "repair":
             return _repair(arguments)
         return _cluster(arguments)
@@ -66,6 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument(
         "--config", type=Path, required=True, metavar="FILE", help="its TOML file; see conf/respraft.toml"
     )
+
+    # Not in the list of commands: a node's process starts it, and nobody else can.
+    worker = commands.add_parser("worker")
+    worker.add_argument("descriptors", type=int, nargs="+")
 
     cluster = commands.add_parser(
         "cluster",
@@ -133,6 +139,13 @@ def _server(config_path: Path) -> int:
     from respraft.server.process import serve
 
     return serve(config)
+
+
+def _worker(descriptors: Sequence[int]) -> int:
+    log_to_stderr()
+    from respraft.server.workers.process import work
+
+    return work(descriptors[0], descriptors[1:])
 
 
 def _cluster(arguments: argparse.Namespace) -> int:

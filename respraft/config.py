@@ -379,6 +379,19 @@ class StorageConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """[server]: the processes of this node."""
+
+    workers: int = limit(0, 0, 64)
+    """Processes that serve the clients, so that the node's own has nothing to do with their sockets. 0: it
+    serves them itself. Worth it where cores are idle and clients do not pipeline; leave one core for each
+    worker, one for the node and one for its disk. Each takes about 35 MB. Linux only."""
+
+    def __post_init__(self) -> None:
+        check_ranges("server", self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Everything one node is told at its start. Keys that depend on another section are checked here."""
 
@@ -389,6 +402,7 @@ class Config:
     cluster: ClusterConfig
     raft: RaftConfig = field(default_factory=RaftConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
 
     def __post_init__(self) -> None:
         listeners = {"client.listen": self.client.listen, "peer.listen": self.peer.listen}
@@ -428,5 +442,6 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "cluster": ClusterConfig,
     "raft": RaftConfig,
     "storage": StorageConfig,
+    "server": ServerConfig,
 }
 """Every section with the class that holds it, in the order of the file."""

@@ -285,6 +285,18 @@ CLIENT_RECEIVED_BYTES: Final = Counter(
 )
 CLIENT_SENT_BYTES: Final = Counter("respraft_client_sent_bytes_total", "Bytes of replies.", registry=REGISTRY)
 
+WORKER_CLIENTS: Final = Gauge(
+    "respraft_worker_clients",
+    "Open client connections of each worker (server.workers). The kernel spreads them by their addresses.",
+    ["worker"],
+    registry=REGISTRY,
+)
+WORKER_RESTARTS: Final = Counter(
+    "respraft_worker_restarts_total",
+    "Workers that ended when nobody had told them to, and took their clients' connections along.",
+    registry=REGISTRY,
+)
+
 # --- Peers; the label is the peer's node id -------------------------------------------------------------
 
 PEER_CONNECTED: Final = Gauge(

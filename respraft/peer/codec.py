@@ -9,6 +9,7 @@ now. A frame whose length is over the limit closes the connection before its bod
     2 MESSAGE     the MessagePack array of one message class: its tag, then its fields in order
     3 FRAGMENT    number u32 | last u8 | a piece of such an array (`fragments.py`)
     4 SNAPSHOT    a message of `snapshot_transfer.py`, on a connection that carries nothing else
+    5 WORKER      between processes of one node (`server/workers/`), likewise
 
 A message class may get further fields at its end: a receiver ignores those that it does not know.
 
@@ -31,6 +32,7 @@ HANDSHAKE: Final = 1
 MESSAGE: Final = 2
 FRAGMENT: Final = 3
 SNAPSHOT: Final = 4
+WORKER: Final = 5
 
 GROUP: Final = 0
 """The only Raft group so far."""

@@ -17,7 +17,7 @@ A client that never reads its replies therefore stands still, and costs what one
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Final, Protocol, cast
 
@@ -218,19 +218,22 @@ class ClientConnection(asyncio.Protocol):
 
     def answer(self, answer: Answer) -> None:
         """Write the answer of the group in flight, and go on with what waits behind it."""
-        self._in_flight = False
-        transport = self._transport
-        if transport is None:
-            return
         if answer.refusal is not None:
             error = self._owner.refusal_error(answer.refusal)
             data = encode_all([error] * answer.count, self.protocol)
         else:
             data = encode_all(answer.replies, self.protocol)
-        if answer.unrun:
-            self._queue[:0] = answer.unrun
-            self.commands_total -= len(answer.unrun)
-        self._adapt_group(len(data), answer.count)
+        self.answer_bytes(data, answer.count, answer.unrun)
+
+    def answer_bytes(self, data: bytes, count: int, unrun: Sequence[Command]) -> None:
+        """The same, made into bytes already: `count` replies; and reads behind them, to be asked again."""
+        self._in_flight = False
+        if self._transport is None:
+            return
+        if unrun:
+            self._queue[:0] = unrun
+            self.commands_total -= len(unrun)
+        self._adapt_group(len(data), count)
         self._write(data)
         if self._queue:
             if self._writable:

@@ -105,7 +105,10 @@ async def _start(config: Config, node: Node[KeyspaceMachine], undo: contextlib.A
         await node.listen()
     server = Server(node, table=KEYSPACE, sizes=node.machine.sizes)
     with _naming("client.listen", config.client.listen):
-        await server.listen(config.client.listen)
+        if config.server.workers:
+            await server.listen_with_workers(config.client.listen, config.server.workers)
+        else:
+            await server.listen(config.client.listen)
     http = HttpServer(
         live=lambda: (True, "alive"),
         ready=lambda: readiness(config, node.replica),

@@ -8,7 +8,6 @@ It is what two others ask of their owner: `clients.Owner`, and the `ServerView` 
 """
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import time
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 from respraft.commands.table import CommandTable
 from respraft.config import parse_address
+from respraft.node.client import NodeClient
 from respraft.node.node import Node
 from respraft.raft.message import NodeId
 from respraft.raft.ready import NotLeader, TransferRefused
@@ -24,10 +24,10 @@ from respraft.replica.batch import Answer, Refusal
 from respraft.replica.machine import Command
 from respraft.resp.errors import ReplyError, no_leader
 from respraft.resp.replies import OK, Reply
-from respraft.resp.requests import RequestLimits
 from respraft.server import status
 from respraft.server.clients import ClientConnection, refusal_error
 from respraft.server.cluster import Cluster
+from respraft.server.connections import Connections
 from respraft.server.local import execute
 from respraft.server.local.view import (
     ClientView,
@@ -38,15 +38,13 @@ from respraft.server.local.view import (
     NoReply,
     SnapshotStatus,
 )
+from respraft.server.workers.crew import Crew
 
 NO_CLUSTER: Final = "No Raft Cluster"
 """RedisRaft's sentence for a node that belongs to no cluster."""
 
-IDLE_CHECK_S: Final = 1.0
-"""How often idle clients are looked for."""
-
-HEADER_BYTES_MAX: Final = 64 << 10
-"""Redis's limit on the line that holds a count or a length."""
+BACKLOG: Final = 1024
+"""Connections that may wait to be accepted."""
 
 _log: Final = logging.getLogger("respraft.server")
 
@@ -66,7 +64,7 @@ class _TransferReply:
         """Resolving it has failed, and so will whatever is tried next with that connection."""
 
 
-class Server:
+class Server(Connections):
     """The clients of one node."""
 
     def __init__(
@@ -79,68 +77,58 @@ class Server:
             table: What clients may say. Its rows that are not LOCAL are the machine's to carry out.
             sizes: Of each database that is not empty, how many keys it has and how many have a deadline.
         """
+        super().__init__(node.config.client, table)
         self.node = node
-        self.table = table
         self.node_config = node.config
-        self.client_config = node.config.client
         self.replica = node.replica
         self.driver = node.driver
         self.cluster = Cluster(node)
+        self.crew: Crew | None = None
+        """The workers, where clients are connected to those."""
         self.run_id = secrets.token_hex(20)
-        self.connections_received = 0
-        self.connections_rejected = 0
-        self.local_commands = 0
         self._sizes = sizes
-        self._loop = asyncio.get_running_loop()
         self._started_s = time.monotonic()
         self._listener: asyncio.Server | None = None
-        self._clients: dict[int, ClientConnection] = {}
-        self._all_gone = asyncio.Event()  # Set while there are no clients.
-        self._last_client = 0
-        self._gone = Counters(commands=0, connections=0, rejected=0, input_bytes=0, output_bytes=0)
-        self._paused: dict[int, ClientConnection] = {}  # Not read, because the node is congested.
-        self._limits = RequestLimits(
-            arguments_max=self.client_config.arguments_max,
-            bulk_bytes_max=self.client_config.bulk_bytes_max,
-            inline_bytes_max=self.client_config.inline_bytes_max,
-            header_bytes_max=HEADER_BYTES_MAX,
-        )
-        node.answered = self._resume_paused
+        node.answered = self._answered
 
     # -- Life ----------------------------------------------------------------------------------------
 
     async def listen(self, address: str) -> None:
         """Begin to accept clients at `address`. Raises OSError."""
         host, port = parse_address(address)
-        self._listener = await self._loop.create_server(self._accept, host, port, backlog=1024)
-        if self.client_config.idle_timeout_s:
-            self._loop.call_later(IDLE_CHECK_S, self._close_idle)
+        self._listener = await self._loop.create_server(self.accept, host, port, backlog=BACKLOG)
+
+    async def listen_with_workers(self, address: str, count: int) -> None:
+        """Have `count` workers accept clients at `address`. Raises OSError."""
+        self.crew = Crew(self, self.client_config, count)
+        await self.crew.start(address)
 
     async def drain(self, seconds: float) -> None:
         """Accept nobody more, and wait up to `seconds` until what is in flight has been answered."""
         await self.cluster.close()
         if self._listener is not None:
             self._listener.close()
-        for client in list(self._clients.values()):
-            client.stop()
-        if self._clients:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._all_gone.wait(), seconds)
-        self.abort()
+        if self.crew is not None:
+            await self.crew.drain(seconds)
+        await self.end_clients(seconds)
 
     def abort(self) -> None:
         """Accept nobody more, and end all connections now."""
         if self._listener is not None:
             self._listener.close()
-        for client in list(self._clients.values()):
-            client.abort()
+        self.abort_clients()
 
-    # -- clients.Owner -------------------------------------------------------------------------------
+    # -- clients.Owner, and what workers are given ---------------------------------------------------
 
     @property
     def now_ms(self) -> float:
         """The monotonic clock, as of the present turn."""
         return self.driver.now_ms
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether so much is in flight that client sockets should not be read."""
+        return self.replica.congested
 
     def submit(
         self,
@@ -151,13 +139,30 @@ class Server:
     ) -> Refusal | None:
         """Give a client's group to the replica, and have a turn follow."""
         if writes:
-            return self.node.submit(client, writes, reads, client.database, size)
+            return self.hand_in(client, writes, reads, size, client.database)
         commands = [command for _, command in reads]
-        if client.stale_reads:
-            return self.node.submit_stale_reads(client, commands, client.database, size)
-        return self.node.submit_reads(client, commands, client.database, size)
+        return self.hand_in_reads(client, commands, size, client.database, stale=client.stale_reads)
 
-    def execute_local(self, client: ClientConnection, args: Command) -> Reply | NoReply | Deferred:
+    def hand_in(
+        self,
+        client: NodeClient,
+        writes: list[Command],
+        reads: list[tuple[int, Command]],
+        size: int,
+        database: int,
+    ) -> Refusal | None:
+        """Give a group that holds a write to the replica, and have a turn follow."""
+        return self.node.submit(client, writes, reads, database, size)
+
+    def hand_in_reads(
+        self, client: NodeClient, commands: list[Command], size: int, database: int, *, stale: bool
+    ) -> Refusal | None:
+        """The same for one that only reads. `stale`: from what is applied, if that is not too old."""
+        if stale:
+            return self.node.submit_stale_reads(client, commands, database, size)
+        return self.node.submit_reads(client, commands, database, size)
+
+    def execute_local(self, client: ClientView, args: Command) -> Reply | NoReply | Deferred:
         """Run a LOCAL command."""
         self.local_commands += 1
         return execute(self, client, args)
@@ -166,35 +171,6 @@ class Server:
         """Return what a client is told."""
         refused = self.replica.status().refused if refusal is Refusal.NO_CLUSTER else None
         return refusal_error(refusal, no_cluster=refused or NO_CLUSTER)
-
-    def connected(self, client: ClientConnection) -> bool:
-        """Take a new client, unless there are too many."""
-        self.connections_received += 1
-        if len(self._clients) >= self.client_config.max_clients:
-            self.connections_rejected += 1
-            return False
-        self._clients[client.id] = client
-        self._all_gone.clear()
-        return True
-
-    def disconnected(self, client: ClientConnection) -> None:
-        """Forget a client; its totals stay."""
-        if self._clients.pop(client.id, None) is not None:
-            self._paused.pop(client.id, None)
-            self._gone = _sum(self._gone, [client])
-        if not self._clients:
-            self._all_gone.set()
-
-    def call_soon(self, callback: Callable[[], None]) -> None:
-        """Run `callback` in the next pass of the loop."""
-        self._loop.call_soon(callback)
-
-    def congested(self, client: ClientConnection) -> bool:
-        """Tell whether a client's socket may not be read now; it is resumed when that has passed."""
-        if self.replica.congested:
-            self._paused[client.id] = client
-            return True
-        return False
 
     # -- local.ServerView ----------------------------------------------------------------------------
 
@@ -207,13 +183,17 @@ class Server:
         """Unix time as reads see it."""
         return max(self.replica.log_time_ms, time.time_ns() // 1_000_000)
 
-    def clients(self) -> Iterable[ClientConnection]:
-        """All connections, by id."""
-        return list(self._clients.values())
+    def clients(self) -> Iterable[ClientView]:
+        """All connections, by id; those of workers as they were when the workers were last asked."""
+        own: list[ClientView] = list(self._clients.values())
+        return own if self.crew is None else own + self.crew.clients()
 
     def kill(self, client: ClientView) -> None:
         """Close a connection at once."""
-        self._clients[client.id].abort()
+        if self.crew is not None:
+            self.crew.kill(client.id)
+        elif client.id in self._clients:
+            self._clients[client.id].abort()
 
     def raft_status(self) -> NodeStatus:
         """Return a snapshot of this node."""
@@ -228,14 +208,27 @@ class Server:
 
     def counters(self) -> Counters:
         """Return the totals since the start."""
-        totals = _sum(self._gone, self._clients.values())
+        own = super().counters()
+        if self.crew is None:
+            return own
+        totals = self.crew.totals()
         return Counters(
             commands=totals.commands,
-            connections=self.connections_received,
-            rejected=self.connections_rejected,
+            connections=totals.connections,
+            rejected=totals.rejected,
             input_bytes=totals.input_bytes,
             output_bytes=totals.output_bytes,
         )
+
+    @property
+    def local_commands_total(self) -> int:
+        """LOCAL commands that were run, here and in workers."""
+        return self.local_commands + (self.crew.totals().local_commands if self.crew is not None else 0)
+
+    @property
+    def clients_total(self) -> int:
+        """Connections, as far as workers have told."""
+        return self.crew.totals().clients if self.crew is not None else self.connected_clients
 
     def snapshot_now(self) -> Deferred:
         """Flush the state and cut the log; the reply comes when that is done."""
@@ -266,28 +259,8 @@ class Server:
 
     # -- Own -----------------------------------------------------------------------------------------
 
-    def _accept(self) -> ClientConnection:
-        self._last_client += 1
-        return ClientConnection(self, self._last_client, self._limits)
-
-    def _resume_paused(self) -> None:
-        if self._paused and not self.replica.congested:
-            paused, self._paused = self._paused, {}
-            for client in paused.values():
-                client.resume_reading()
-
-    def _close_idle(self) -> None:
-        oldest = time.monotonic() * 1000 - self.client_config.idle_timeout_s * 1000
-        for client in list(self._clients.values()):
-            if client.last_active_ms < oldest and not client.in_flight:
-                client.abort()
-        self._loop.call_later(IDLE_CHECK_S, self._close_idle)
-
-
-def _sum(start: Counters, clients: Iterable[ClientConnection]) -> Counters:
-    commands, received, sent = start.commands, start.input_bytes, start.output_bytes
-    for client in clients:
-        commands += client.commands_total
-        received += client.input_bytes
-        sent += client.output_bytes_total
-    return Counters(commands=commands, connections=0, rejected=0, input_bytes=received, output_bytes=sent)
+    def _answered(self) -> None:
+        """The answers of a turn have been given."""
+        if self.crew is not None:
+            self.crew.flush()
+        self.resume_paused()

@@ -176,7 +176,7 @@ class Figures:
         self._raise(metrics.PROPOSALS_LOST, state.lost_total)
         self._raise(metrics.COMMANDS_WRITE, counters.own_commands)
         self._raise(metrics.COMMANDS_READ, counters.reads_answered)
-        self._raise(metrics.COMMANDS_LOCAL, self._server.local_commands)
+        self._raise(metrics.COMMANDS_LOCAL, self._server.local_commands_total)
         self._raise(metrics.READ_ROUNDS, counters.barriers_asked)
         self._raise(metrics.FORWARDED_BATCHES, counters.forwards_sent)
         self._raise(metrics.DUPLICATES_SKIPPED, counters.batches_skipped)
@@ -201,7 +201,11 @@ class Figures:
         metrics.SNAPSHOTS_UNDER_WAY.set(len(server.node.states.sending))
 
     def _set_clients(self, counters: Counters) -> None:
-        metrics.CONNECTED_CLIENTS.set(sum(1 for _ in self._server.clients()))
+        metrics.CONNECTED_CLIENTS.set(self._server.clients_total)
+        if self._server.crew is not None:
+            self._raise(metrics.WORKER_RESTARTS, self._server.crew.restarts)
+            for number, count in self._server.crew.clients_by_worker().items():
+                metrics.WORKER_CLIENTS.labels(str(number)).set(count)
         self._raise(metrics.REJECTED_CONNECTIONS, counters.rejected)
         self._raise(metrics.CLIENT_RECEIVED_BYTES, counters.input_bytes)
         self._raise(metrics.CLIENT_SENT_BYTES, counters.output_bytes)

@@ -22,6 +22,7 @@ LABELS_OF_THE_SCRAPE: Final = {"job", "instance"}
 def exposed_names() -> set[str]:
     """Every name that a scrape holds: samples, so with _total, _bucket, _sum and _count."""
     metrics.PEER_CONNECTED.labels("2").set(1)
+    metrics.WORKER_CLIENTS.labels("0").set(1)
     metrics.PEER_ROUND_TRIP_SECONDS.labels("2").set(0.001)
     for counter in (metrics.PEER_SENT_BYTES, metrics.PEER_RECEIVED_BYTES, metrics.PEER_DROPPED):
         counter.labels("2").inc(0)

@@ -28,10 +28,11 @@ BARE_NAMES = {  # Counts, positions and yes-or-no gauges have no unit to name.
     "respraft_pending_batches",
     "respraft_state_keys",
     "respraft_connected_clients",
+    "respraft_worker_clients",
     "respraft_peer_connected",
     "respraft_build_info",
 }
-LABELS = {"kind", "outcome", "part", "peer", "version", "le"}
+LABELS = {"worker", "kind", "outcome", "part", "peer", "version", "le"}
 
 
 @pytest.fixture

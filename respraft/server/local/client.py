@@ -13,6 +13,7 @@ from respraft.server.local.view import (
     REPLY_ON,
     REPLY_SKIP,
     ClientView,
+    FrontView,
     NoReply,
     ServerView,
 )
@@ -67,23 +68,23 @@ _HELP: Final = (
 )
 
 
-def id_(_server: ServerView, client: ClientView, _args: list[bytes]) -> Reply:
+def id_(_server: FrontView, client: ClientView, _args: list[bytes]) -> Reply:
     """CLIENT ID."""
     return client.id
 
 
-def getname(_server: ServerView, client: ClientView, _args: list[bytes]) -> Reply:
+def getname(_server: FrontView, client: ClientView, _args: list[bytes]) -> Reply:
     """CLIENT GETNAME."""
     return client.name or None
 
 
-def setname(_server: ServerView, client: ClientView, args: list[bytes]) -> Reply:
+def setname(_server: FrontView, client: ClientView, args: list[bytes]) -> Reply:
     """CLIENT SETNAME connection-name. An empty one takes the name away."""
     client.name = check_printable(args[2], "Client names")
     return OK
 
 
-def setinfo(_server: ServerView, client: ClientView, args: list[bytes]) -> Reply:
+def setinfo(_server: FrontView, client: ClientView, args: list[bytes]) -> Reply:
     """CLIENT SETINFO LIB-NAME libname | LIB-VER libver."""
     option = args[2].lower()
     if option == b"lib-name":
@@ -95,7 +96,7 @@ def setinfo(_server: ServerView, client: ClientView, args: list[bytes]) -> Reply
     return OK
 
 
-def info(server: ServerView, client: ClientView, _args: list[bytes]) -> Reply:
+def info(server: FrontView, client: ClientView, _args: list[bytes]) -> Reply:
     """CLIENT INFO: the caller's line of CLIENT LIST."""
     return Verbatim("txt", _line(server, client, "client|info"))
 
@@ -133,19 +134,19 @@ def kill(server: ServerView, client: ClientView, args: list[bytes]) -> Reply:
     return _kill_all(server, client, filters)
 
 
-def no_evict(_server: ServerView, client: ClientView, args: list[bytes]) -> Reply:
+def no_evict(_server: FrontView, client: ClientView, args: list[bytes]) -> Reply:
     """CLIENT NO-EVICT ON | OFF. Clients are never evicted here, so this is but a flag in CLIENT LIST."""
     client.no_evict = _one_of(args[2], b"on", b"off") == b"on"
     return OK
 
 
-def no_touch(_server: ServerView, client: ClientView, args: list[bytes]) -> Reply:
+def no_touch(_server: FrontView, client: ClientView, args: list[bytes]) -> Reply:
     """CLIENT NO-TOUCH ON | OFF. Keys have no access times here, so this is but a flag in CLIENT LIST."""
     client.no_touch = _one_of(args[2], b"on", b"off") == b"on"
     return OK
 
 
-def reply(_server: ServerView, client: ClientView, args: list[bytes]) -> Reply | NoReply:
+def reply(_server: FrontView, client: ClientView, args: list[bytes]) -> Reply | NoReply:
     """CLIENT REPLY ON | OFF | SKIP."""
     mode = _one_of(args[2], b"on", b"off", b"skip")
     if mode == b"on":
@@ -158,7 +159,7 @@ def reply(_server: ServerView, client: ClientView, args: list[bytes]) -> Reply |
     return NO_REPLY
 
 
-def help_(_server: ServerView, _client: ClientView, _args: list[bytes]) -> Reply:
+def help_(_server: FrontView, _client: ClientView, _args: list[bytes]) -> Reply:
     """CLIENT HELP."""
     return help_reply("CLIENT", _HELP)
 
@@ -234,7 +235,7 @@ def _kill_all(server: ServerView, client: ClientView, filters: list[Filter]) -> 
     return killed
 
 
-def _line(server: ServerView, client: ClientView, command: str) -> bytes:
+def _line(server: FrontView, client: ClientView, command: str) -> bytes:
     """Return one line of CLIENT LIST: Redis's fields in Redis's order, then those of newer Redis."""
     held = (("r", client.stale_reads), ("e", client.no_evict), ("T", client.no_touch))
     flags = "".join(flag for flag, is_set in held if is_set)
@@ -274,7 +275,7 @@ def _line(server: ServerView, client: ClientView, command: str) -> bytes:
     return (" ".join(f"{name}={value}" for name, value in fields.items()) + "\n").encode()
 
 
-def _command_name(server: ServerView, client: ClientView) -> str:
+def _command_name(server: FrontView, client: ClientView) -> str:
     # Looked up, since what the client sent could hold anything, a line end for instance.
     spec = server.table.lookup(client.last_command)
     return "NULL" if spec is None else spec.full_name
@@ -307,10 +308,12 @@ FUNCTIONS: Final = {
     b"CLIENT|SETNAME": setname,
     b"CLIENT|SETINFO": setinfo,
     b"CLIENT|INFO": info,
-    b"CLIENT|LIST": list_,
-    b"CLIENT|KILL": kill,
     b"CLIENT|NO-EVICT": no_evict,
     b"CLIENT|NO-TOUCH": no_touch,
     b"CLIENT|REPLY": reply,
     b"CLIENT|HELP": help_,
+}
+NODE_FUNCTIONS: Final = {
+    b"CLIENT|LIST": list_,
+    b"CLIENT|KILL": kill,
 }

@@ -10,7 +10,7 @@ from respraft.commands.table import CommandTable
 from respraft.resp.errors import ReplyError, syntax_error
 from respraft.resp.replies import Reply
 from respraft.server.local.help import help_reply
-from respraft.server.local.view import ClientView, ServerView
+from respraft.server.local.view import ClientView, FrontView
 
 _HELP: Final = (
     "(no subcommand)",
@@ -32,17 +32,17 @@ _HELP: Final = (
 )
 
 
-def command(server: ServerView, _client: ClientView, _args: list[bytes]) -> Reply:
+def command(server: FrontView, _client: ClientView, _args: list[bytes]) -> Reply:
     """COMMAND."""
     return [command_info(spec) for spec in server.table.commands]
 
 
-def count(server: ServerView, _client: ClientView, _args: list[bytes]) -> Reply:
+def count(server: FrontView, _client: ClientView, _args: list[bytes]) -> Reply:
     """COMMAND COUNT."""
     return len(server.table.commands)
 
 
-def info(server: ServerView, _client: ClientView, args: list[bytes]) -> Reply:
+def info(server: FrontView, _client: ClientView, args: list[bytes]) -> Reply:
     """COMMAND INFO [command-name ...]. Nil for each unknown one."""
     if len(args) == 2:
         return [command_info(spec) for spec in server.table.commands]
@@ -50,7 +50,7 @@ def info(server: ServerView, _client: ClientView, args: list[bytes]) -> Reply:
     return [None if spec is None else command_info(spec) for spec in specs]
 
 
-def docs(server: ServerView, _client: ClientView, args: list[bytes]) -> Reply:
+def docs(server: FrontView, _client: ClientView, args: list[bytes]) -> Reply:
     """COMMAND DOCS [command-name ...]. Unknown ones are left out."""
     table = server.table
     named = (table.named(name) for name in args[2:])
@@ -58,13 +58,13 @@ def docs(server: ServerView, _client: ClientView, args: list[bytes]) -> Reply:
     return {spec.full_name.encode("ascii"): command_docs(spec) for spec in specs}
 
 
-def list_(server: ServerView, _client: ClientView, args: list[bytes]) -> Reply:
+def list_(server: FrontView, _client: ClientView, args: list[bytes]) -> Reply:
     """COMMAND LIST [FILTERBY MODULE module-name | ACLCAT category | PATTERN pattern]."""
     matches = _filter(args)
     return [spec.full_name.encode("ascii") for spec in _with_subcommands(server.table) if matches(spec)]
 
 
-def getkeys(server: ServerView, _client: ClientView, args: list[bytes]) -> Reply:
+def getkeys(server: FrontView, _client: ClientView, args: list[bytes]) -> Reply:
     """COMMAND GETKEYS command [argument ...]."""
     words = args[2:]
     spec = server.table.lookup(words[0])
@@ -77,7 +77,7 @@ def getkeys(server: ServerView, _client: ClientView, args: list[bytes]) -> Reply
     return keys_of(spec, words)
 
 
-def help_(_server: ServerView, _client: ClientView, _args: list[bytes]) -> Reply:
+def help_(_server: FrontView, _client: ClientView, _args: list[bytes]) -> Reply:
     """COMMAND HELP."""
     return help_reply("COMMAND", _HELP)
 

@@ -9,22 +9,22 @@ from respraft.resp.errors import ReplyError, database_out_of_range
 from respraft.resp.replies import OK, RESP2, RESP3, Reply, SimpleString
 from respraft.server.local.client import check_printable
 from respraft.server.local.info import REDIS_VERSION
-from respraft.server.local.view import REPLY_ON, ClientView, ServerView
+from respraft.server.local.view import REPLY_ON, ClientView, FrontView, ServerView
 
 _RESET: Final = SimpleString("RESET")
 
 
-def ping(_server: ServerView, _client: ClientView, args: list[bytes]) -> Reply:
+def ping(_server: FrontView, _client: ClientView, args: list[bytes]) -> Reply:
     """PING [message]."""
     return echo_commands.ping(None, args)
 
 
-def echo(_server: ServerView, _client: ClientView, args: list[bytes]) -> Reply:
+def echo(_server: FrontView, _client: ClientView, args: list[bytes]) -> Reply:
     """ECHO message."""
     return echo_commands.echo(None, args)
 
 
-def hello(_server: ServerView, client: ClientView, args: list[bytes]) -> Reply:
+def hello(_server: FrontView, client: ClientView, args: list[bytes]) -> Reply:
     """HELLO [protover [AUTH username password] [SETNAME clientname]]. Nothing changes unless all is right."""
     protocol = _hello_protocol(args[1]) if len(args) > 1 else client.protocol
     name = client.name
@@ -51,7 +51,7 @@ def hello(_server: ServerView, client: ClientView, args: list[bytes]) -> Reply:
     }
 
 
-def select(_server: ServerView, client: ClientView, args: list[bytes]) -> Reply:
+def select(_server: FrontView, client: ClientView, args: list[bytes]) -> Reply:
     """SELECT index."""
     index = parse_int64(args[1])
     if not 0 <= index < DATABASES:
@@ -60,25 +60,25 @@ def select(_server: ServerView, client: ClientView, args: list[bytes]) -> Reply:
     return OK
 
 
-def quit_(_server: ServerView, client: ClientView, _args: list[bytes]) -> Reply:
+def quit_(_server: FrontView, client: ClientView, _args: list[bytes]) -> Reply:
     """QUIT."""
     client.close_after_reply()
     return OK
 
 
-def readonly(_server: ServerView, client: ClientView, _args: list[bytes]) -> Reply:
+def readonly(_server: FrontView, client: ClientView, _args: list[bytes]) -> Reply:
     """READONLY: reads of this connection may be a little old, and then need no word with the leader."""
     client.stale_reads = True
     return OK
 
 
-def readwrite(_server: ServerView, client: ClientView, _args: list[bytes]) -> Reply:
+def readwrite(_server: FrontView, client: ClientView, _args: list[bytes]) -> Reply:
     """READWRITE: reads of this connection are never stale, as they were at its beginning."""
     client.stale_reads = False
     return OK
 
 
-def reset(_server: ServerView, client: ClientView, _args: list[bytes]) -> Reply:
+def reset(_server: FrontView, client: ClientView, _args: list[bytes]) -> Reply:
     """RESET: as if newly connected, save for what SETINFO said, which is still true of the library."""
     client.protocol = RESP2
     client.database = 0
@@ -127,5 +127,5 @@ FUNCTIONS: Final = {
     b"READWRITE": readwrite,
     b"QUIT": quit_,
     b"RESET": reset,
-    b"TIME": time,
 }
+NODE_FUNCTIONS: Final = {b"TIME": time}

@@ -272,13 +272,23 @@ class ClusterView(Protocol):
         ...
 
 
-class ServerView(Protocol):
-    """The node, as its commands see it."""
+class FrontView(Protocol):
+    """The process that serves the connection, which need not be the node's own (`server/workers/`)."""
 
     @property
     def table(self) -> CommandTable:
         """The commands that it understands."""
         ...
+
+    @property
+    def now_ms(self) -> float:
+        """A clock that only runs forward, from no particular moment; for ages. All processes of a node have
+        the same one."""
+        ...
+
+
+class ServerView(FrontView, Protocol):
+    """The node, as its commands see it."""
 
     @property
     def cluster(self) -> ClusterView:
@@ -298,11 +308,6 @@ class ServerView(Protocol):
     @property
     def uptime_s(self) -> float:
         """Seconds since the start."""
-        ...
-
-    @property
-    def now_ms(self) -> float:
-        """A clock that only runs forward, from no particular moment; for ages."""
         ...
 
     def wall_ms(self) -> int:
