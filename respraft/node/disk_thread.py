@@ -1,6 +1,6 @@
 """The disk thread: the driver's `LogWriter` in production.
 
-It writes and syncs with the interpreter lock released, so the event loop goes on meanwhile. A write that
+It syncs with the interpreter lock released, so the event loop goes on meanwhile. A write that
 fails ends the process, or at least this thread, on the spot, before anybody can be told anything.
 """
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import msgspec
-from rocksdict import Rdict, WriteBatch, WriteOptions
+from rocksdict import Rdict, WriteBatch
 
 from respraft.raft.message import Entry, Index, SnapshotPoint, Term
 from respraft.raft.ready import HardState
@@ -67,8 +67,6 @@ class RocksLog(LogStore):
         self._failure: str | None = None
         self._closed = False
         self._reclaimer = Reclaimer(database)
-        self._synced = WriteOptions()
-        self._synced.sync = True
         self._fsync_count = 0
         self._fsync_ns_total = 0
         self._fsync_ns_max = 0
@@ -144,7 +142,11 @@ class RocksLog(LogStore):
         batch.put(log_record.KEY_COUNTER, log_record.encode_counter(counter))
         begin_ns = time.perf_counter_ns()
         try:
-            self._database.write(batch, self._synced)
+            # In two steps: rocksdict keeps the interpreter locked in a synced write, so that the event loop
+            # would wait for the disk, and gives the lock up where it only syncs. A crash between the two is
+            # one before: nobody was told of the write.
+            self._database.write(batch)
+            self._database.flush_wal(sync=True)
             self._mark.write(counter)
         except Exception as error:
             self._fail(f"write {counter} to the Raft log in {self._directory.raft} failed: {error}", error)
