@@ -55,10 +55,12 @@ MODULES: Final = (
     "respraft/server/workers/front.py",
     "respraft/server/workers/link.py",
     "respraft/server/workers/remote.py",
+    "respraft/storage/key_order.py",
     "respraft/storage/log.py",
     "respraft/storage/log_record.py",
     "respraft/storage/mark.py",
     "respraft/storage/state.py",
+    "respraft/storage/state_gathering.py",
 )
 
 

@@ -46,6 +46,7 @@ from respraft.replica.status import ReplicaMessage
 from respraft.storage.log import open_log
 from respraft.storage.state import RocksStateStore
 from respraft.storage.state_directory import StateDirectories
+from respraft.storage.state_gathering import RECORD_SHARE_BYTES, GatheringStateStore
 from respraft.storage.state_interface import StateStore
 
 WATCH_S: Final = 0.2
@@ -298,10 +299,16 @@ class Node(Generic[M]):
     # -- Own -----------------------------------------------------------------------------------------
 
     def _open_state(self, number: int) -> StateStore:
-        return RocksStateStore(
+        storage = self.config.storage
+        buffer_bytes = storage.state_write_buffer_bytes
+        # Keys and what else a record takes are the other half. Room for twice that below: see `write_down`.
+        store = RocksStateStore(
             self._states.path(number),
-            write_buffer_bytes=self.config.storage.state_write_buffer_bytes,
-            block_cache_bytes=self.config.storage.block_cache_bytes,
+            write_buffer_bytes=2 * buffer_bytes,
+            block_cache_bytes=storage.block_cache_bytes,
+        )
+        return GatheringStateStore(
+            store, records_max=buffer_bytes // RECORD_SHARE_BYTES, bytes_max=buffer_bytes // 2
         )
 
     def _new_network(self) -> PeerNetwork[ReplicaMessage]:

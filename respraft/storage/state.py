@@ -2,9 +2,15 @@
 
 What is tuned, and why (microseconds a key, 100-byte values, batches of 50 puts, 1,000,000 keys):
 
-* A memtable is a skip list, and memory that was not touched lately is what makes it slow: a put costs 1.0 in
-  one of 8 MiB, 1.4 in one of 16, 2.4 in one of 64. So the write buffer is cut into several. Letting as many
-  files gather before they are compacted keeps the whole process's work no higher: 2.6 a put against 2.9.
+* A memtable is a skip list, and memory that was not touched lately is what makes it slow: a put costs 1.0
+  in one of 8 MiB, 1.4 in one of 16, 2.4 in one of 64. What comes here was gathered (`state_gathering.py`),
+  and is flushed at once: a memtable holds what was gathered, some 14 MiB, and never fills up.
+* `Rdict.write` keeps the interpreter locked, 0.1 to 0.3 s for 92,000 records: a large write goes in pieces.
+  They are one atomic step all the same: they are all that the memtable holds, it has room for twice as much,
+  and nobody flushes before the last of them. A memtable becomes one file, which counts whole or not at all.
+  Should RocksDB flush half of one after all (it does so by itself when a full disk has room again), and a
+  crash come before the rest, then the first piece has left a mark, which the last one removes: the state is
+  refused at the next start.
 * A get of a key that does not exist searched the whole skip list, 3.5; a bloom filter over whole keys in the
   memtable makes that 0.3, and every first SET of a key asks just that. Files have bloom filters as well.
 * Iterators carry an upper bound: without it, one that reaches the end of a database would walk through
@@ -14,7 +20,9 @@ Iterators of rocksdict that look like Python's (`items`, `keys`) end at a damage
 of the data. So the loops here are written out, and ask for the status when there is no more to come.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -35,11 +43,14 @@ from respraft.storage.interface import StartRefused, StorageFailed
 from respraft.storage.log_scan import find_recycled_record
 from respraft.storage.state_interface import StateStore
 
-MEMTABLES: Final = 8
-"""Parts of the write buffer: one being filled, the others full and on their way to a file."""
+MEMTABLES: Final = 2
+"""One being filled, one on its way to a file."""
+
+ARENA_BLOCK_BYTES: Final = 1 << 20
+"""What a memtable takes at a time."""
 
 FILES_TO_COMPACT: Final = 8
-"""Flushed files that gather before they are merged into the level below: as much as the write buffer."""
+"""Flushed files that gather before they are merged into the level below."""
 
 FILES_TO_SLOW_DOWN: Final = 24
 FILES_TO_STOP: Final = 40
@@ -48,14 +59,24 @@ FILES_TO_STOP: Final = 40
 BLOOM_BITS: Final = 10
 """Bits a key in the filters of files: one get in a hundred of a key that is not there reads a block."""
 
-MEMTABLE_BLOOM_RATIO: Final = 0.02
-"""Share of a memtable for its filter: 160 KiB of 8 MiB, enough for 130,000 keys."""
+MEMTABLE_BLOOM_BYTES: Final = 160 << 10
+"""The filter of a memtable, enough for 130,000 keys."""
 
 OPEN_FILES_MAX: Final = 512
 """Descriptors the database may hold; each costs memory for index and filter."""
 
 BACKGROUND_JOBS: Final = 2
 """Threads that flush and compact. Nodes share their machine with others."""
+
+PUTS_AT_ONCE: Final = 256
+"""Puts of a large write before other threads are given the interpreter's lock, about 0.3 ms: neither
+rocksdict's `write` nor a compiled loop gives it up by itself."""
+
+HALF_WAY: Final = b"\0half"
+"""Key that is there while a write is under way in pieces. No other key begins so."""
+
+RECORD_OVERHEAD_BYTES: Final = 100
+"""What a record takes in a memtable besides key and value, at most: about 40."""
 
 INFO_LOGS_MAX: Final = 2
 """RocksDB's own text logs that are kept."""
@@ -69,9 +90,12 @@ class RocksStateStore(StateStore):
 
         Raises:
             StorageFailed: It could not be opened; the text is RocksDB's.
-            StartRefused: A file is damaged in the one way that RocksDB does not survive.
+            StartRefused: A file is damaged in the one way that RocksDB does not survive, or there is half a
+                write.
         """
         _refuse_damage(path)
+        self._write_buffer_bytes = write_buffer_bytes
+        self._half_way = False
         self._write_options = WriteOptions()
         # A property, whatever the type stubs say.
         self._write_options.disable_wal = True  # type: ignore[method-assign,assignment]
@@ -79,6 +103,13 @@ class RocksStateStore(StateStore):
             self._database = Rdict(str(path), _options(write_buffer_bytes, block_cache_bytes))
         except Exception as error:
             raise StorageFailed(f"state database {path}: {error}") from error
+        if self.get(HALF_WAY) is not None:
+            self._database.close()
+            raise StartRefused(
+                f"the state database {path} holds half a write: the disk was full, and the node crashed "
+                "just after it had room again. Nothing was changed. `respraft repair --rejoin --config FILE` "
+                "gives this copy up and brings the node back as a new member"
+            )
 
     def get(self, key: bytes) -> bytes | None:
         try:
@@ -115,6 +146,38 @@ class RocksStateStore(StateStore):
         except Exception as error:
             raise StorageFailed(f"state database: write: {error}") from error
 
+    def write_down(self, puts: Mapping[bytes, bytes | None], cleared: Sequence[tuple[bytes, bytes]]) -> None:
+        if len(puts) <= PUTS_AT_ONCE or self._memory_for(puts) > self._write_buffer_bytes // 2:
+            self.write(puts, cleared)
+        else:
+            self.flush()  # Nothing else in the memtable: what comes is in one file, if it is in any.
+            self._write_in_pieces(puts, cleared)
+        self.flush()
+
+    def _memory_for(self, puts: Mapping[bytes, bytes | None]) -> int:
+        """About what a memtable takes for `puts`, at most."""
+        size = RECORD_OVERHEAD_BYTES * len(puts)
+        room = PUTS_AT_ONCE
+        for key, value in puts.items():
+            size += len(key) + len(value or b"")
+            room -= 1
+            if not room:
+                room = PUTS_AT_ONCE
+                time.sleep(0)
+        return size
+
+    def _write_in_pieces(
+        self, puts: Mapping[bytes, bytes | None], cleared: Sequence[tuple[bytes, bytes]]
+    ) -> None:
+        self._half_way = True
+        rest = iter(puts.items())
+        self.write({HALF_WAY: b""}, cleared)
+        while piece := dict(islice(rest, PUTS_AT_ONCE)):
+            self.write(piece)
+            time.sleep(0)
+        self.write({HALF_WAY: None})
+        self._half_way = False
+
     def flush(self) -> None:
         try:
             self._database.flush(wait=True)
@@ -130,6 +193,8 @@ class RocksStateStore(StateStore):
             raise OSError(f"checkpoint {path}: {error}") from error
 
     def close(self) -> None:
+        if self._half_way:
+            return  # It would flush half a write. What is not closed is as after a crash.
         self.flush()
         self._database.close()
 
@@ -161,12 +226,13 @@ def _refuse_damage(path: Path) -> None:
 def _options(write_buffer_bytes: int, block_cache_bytes: int) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
-    options.set_write_buffer_size(write_buffer_bytes // MEMTABLES)
+    options.set_write_buffer_size(write_buffer_bytes)
+    options.set_arena_block_size(ARENA_BLOCK_BYTES)
     options.set_max_write_buffer_number(MEMTABLES)
     options.set_level_zero_file_num_compaction_trigger(FILES_TO_COMPACT)
     options.set_level_zero_slowdown_writes_trigger(FILES_TO_SLOW_DOWN)
     options.set_level_zero_stop_writes_trigger(FILES_TO_STOP)
-    options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO)
+    options.set_memtable_prefix_bloom_ratio(min(MEMTABLE_BLOOM_BYTES / write_buffer_bytes, 0.1))
     options.set_memtable_whole_key_filtering(True)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_max_background_jobs(BACKGROUND_JOBS)

@@ -30,7 +30,7 @@ class StateStore(Protocol):
         ...
 
     def keys(self, low: bytes, high: bytes) -> Iterator[bytes]:
-        """Yield the keys alone: large values are not read."""
+        """Yield the keys alone: large values are not read. Not to be gone on with after a write."""
         ...
 
     def write(self, puts: Mapping[bytes, bytes | None], cleared: Sequence[tuple[bytes, bytes]] = ()) -> None:
@@ -39,6 +39,14 @@ class StateStore(Protocol):
         Args:
             puts: New values; None deletes.
             cleared: Ranges (low, past the end) that are emptied before the puts are made.
+        """
+        ...
+
+    def write_down(self, puts: Mapping[bytes, bytes | None], cleared: Sequence[tuple[bytes, bytes]]) -> None:
+        """Change the map in one atomic step that survives a crash when this returns, with all before it.
+
+        Readable piece by piece before that. Any thread may call, beside reads, but beside no other write,
+        flush, checkpoint or close: they might make half of it durable.
         """
         ...
 

@@ -50,6 +50,10 @@ class MemoryStateStore(StateStore):
         if _change(self._map, *step):
             self._order = None
 
+    def write_down(self, puts: Mapping[bytes, bytes | None], cleared: Sequence[tuple[bytes, bytes]]) -> None:
+        self.write(puts, cleared)
+        self.flush()
+
     def flush(self) -> None:
         for puts, cleared in self._unflushed:
             _change(self._disk, puts, cleared)

@@ -16,6 +16,7 @@ from respraft.resp.errors import ReplyError, busy, string_too_long
 from respraft.resp.replies import OK, Reply
 from respraft.storage.interface import StorageFailed
 from respraft.storage.state import RocksStateStore
+from respraft.storage.state_gathering import GatheringStateStore
 from respraft.storage.state_interface import StateStore
 from respraft.storage.state_memory import MemoryStateStore
 
@@ -86,11 +87,13 @@ class Node:
         )
 
 
-@pytest.fixture(params=["rocks", "memory"])
+@pytest.fixture(params=["rocks", "gathering", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateStore]:
     store: StateStore = MemoryStateStore()
-    if request.param == "rocks":
+    if request.param != "memory":
         store = RocksStateStore(tmp_path, write_buffer_bytes=1 << 20, block_cache_bytes=1 << 20)
+    if request.param == "gathering":  # As in production.
+        store = GatheringStateStore(store, records_max=100, bytes_max=1 << 20)
     yield store
     store.close()
 

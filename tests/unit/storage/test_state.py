@@ -1,16 +1,17 @@
-"""What `StateStore` promises, held by both implementations: order, atomic writes, and what a crash leaves."""
+"""What `StateStore` promises, held by all implementations: order, atomic writes, and what a crash leaves."""
 
 import random
 import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
 from respraft.storage.interface import StartRefused, StorageFailed
 from respraft.storage.state import RocksStateStore
+from respraft.storage.state_gathering import GatheringStateStore
 from respraft.storage.state_interface import StateStore
 from respraft.storage.state_memory import MemoryStateStore
 
@@ -51,8 +52,15 @@ class RocksDisk:
     def _path(self) -> Path:
         return self._root / str(self._lives)
 
-    def _open(self) -> RocksStateStore:
+    def _open(self) -> StateStore:
         return RocksStateStore(self._path(), write_buffer_bytes=1 << 20, block_cache_bytes=1 << 20)
+
+
+class GatheringDisk(RocksDisk):
+    """The same, with what gathers over it."""
+
+    def _open(self) -> StateStore:
+        return GatheringStateStore(super()._open(), records_max=300, bytes_max=1 << 20)
 
 
 class MemoryDisk:
@@ -68,7 +76,7 @@ class MemoryDisk:
         return self.store
 
 
-@pytest.fixture(params=[RocksDisk, MemoryDisk])
+@pytest.fixture(params=[RocksDisk, GatheringDisk, MemoryDisk])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
     make: Callable[[Path], Disk] = request.param
     return make(tmp_path)
@@ -111,10 +119,9 @@ def test_iteration_is_in_byte_order_from_low_to_before_high(disk: Disk) -> None:
 
 def test_an_iteration_shows_the_map_as_of_its_beginning(disk: Disk) -> None:
     disk.store.write({b"a": b"1", b"b": b"1"})
-    rows, keys = disk.store.iterate(LOW, HIGH), disk.store.keys(LOW, HIGH)
+    rows = disk.store.iterate(LOW, HIGH)
     disk.store.write({b"b": b"2", b"c": b"2", b"a": None})
     assert list(rows) == [(b"a", b"1"), (b"b", b"1")]
-    assert list(keys) == [b"a", b"b"]
 
 
 def test_an_iteration_ends_at_its_bound_whoever_else_keeps_that(disk: Disk) -> None:
@@ -143,6 +150,51 @@ def test_a_crash_takes_away_what_was_not_flushed_and_nothing_else(disk: Disk) ->
     store.write({b"a": b"3"})
     store.flush()
     assert everything(disk.crash()) == {b"a": b"3", b"b": b"1"}
+
+
+def test_what_is_written_down_survives_a_crash_with_all_before_it(disk: Disk) -> None:
+    disk.store.write({b"a": b"1", b"b1": b"1", b"c": b"1"})
+    many = {b"%05d" % number: b"2" for number in range(2000)}
+    disk.store.write_down(many | {b"a": None, b"b2": b"2"}, [(b"b", b"c")])
+    disk.store.write({b"c": b"3"})
+    assert everything(disk.crash()) == many | {b"b2": b"2", b"c": b"1"}
+
+
+class Breaking(dict[bytes, bytes | None]):
+    """Records of which the last ones can be had only once: for their size to be looked at."""
+
+    looks = 0
+
+    def items(self) -> Any:
+        self.looks += 1
+        for number, row in enumerate(super().items()):
+            if number == 3000 and self.looks > 1:
+                raise StorageFailed("no more")
+            yield row
+
+
+def test_half_a_large_write_does_not_survive(tmp_path: Path) -> None:
+    path, copy = tmp_path / "state", tmp_path / "copy"
+    store = RocksStateStore(path, write_buffer_bytes=64 << 20, block_cache_bytes=1 << 20)
+    store.write({b"a": b"1"})
+    with pytest.raises(StorageFailed, match="no more"):
+        store.write_down(Breaking({b"%05d" % number: b"2" for number in range(4000)}), [(b"a", b"b")])
+    assert store.get(b"02000") == b"2", "it went in pieces"
+    store.close()
+    shutil.copytree(path, copy)
+    store = RocksStateStore(copy, write_buffer_bytes=1 << 20, block_cache_bytes=1 << 20)
+    assert everything(store) == {b"a": b"1"}
+    store.close()
+
+
+def test_half_a_large_write_that_was_flushed_refuses_the_start(tmp_path: Path) -> None:
+    store = RocksStateStore(tmp_path, write_buffer_bytes=64 << 20, block_cache_bytes=1 << 20)
+    with pytest.raises(StorageFailed, match="no more"):
+        store.write_down(Breaking({b"%05d" % number: b"2" for number in range(4000)}), [])
+    store.flush()  # As RocksDB does it when a full disk has room again.
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    with pytest.raises(StartRefused, match="half a write"):
+        RocksStateStore(tmp_path / "copy", write_buffer_bytes=1 << 20, block_cache_bytes=1 << 20)
 
 
 def test_flush_may_run_in_another_thread_while_writes_go_on(disk: Disk) -> None:
