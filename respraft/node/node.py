@@ -249,7 +249,13 @@ class Node(Generic[M]):
     def check(self, peer: Introduction) -> Objection | None:
         """Return why a peer is refused, or None."""
         identity = PeerIdentity(
-            peer.node_id, peer.incarnation, peer.empty, peer.origin, peer.address, peer.configured_at
+            peer.node_id,
+            peer.incarnation,
+            peer.empty,
+            peer.origin,
+            peer.address,
+            peer.configured_at,
+            peer.founders,
         )
         self.driver.wake()  # Whom it dials may change with that.
         objection = self.replica.check_peer(identity)
@@ -258,6 +264,10 @@ class Node(Generic[M]):
     def origin(self) -> int:
         """Return which cluster this node belongs to, as its log has it."""
         return self.replica.membership.origin
+
+    def founders(self) -> tuple[int, ...]:
+        """Return the listed members with which this node waits to form a cluster."""
+        return self.replica.membership.founders
 
     def own_address(self) -> tuple[str, int]:
         """Return where this node's log says that it is reached, and as of which entry."""

@@ -6,7 +6,8 @@ How long to wait before the next attempt:
   that is what tells the owner (`on_dial_refused`) without waiting for a heartbeat to stay out;
 * an attempt failed, or a link was lost right after it stood: twice as long as before, from
   `_PAUSE_MS_MIN` up to `reconnect_ms_max`, times a random factor, so that nodes do not knock in step;
-* something else shows that the peer's state has changed (`hasten`): not at all.
+* something else shows that the peer's state has changed (`hasten`), or a link was ended since what it had
+  said of this node holds no longer (`renew`): not at all.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from typing import Final, Generic
 
 from respraft.peer.complaints import Complaints
 from respraft.peer.handshake import REMOVED, Refusal
-from respraft.peer.interface import M, Receiver
+from respraft.peer.interface import Introduction, M, Receiver
 from respraft.peer.link import SendingLink
 from respraft.raft.message import NodeId
 
@@ -95,6 +96,7 @@ class Dialer(Generic[M]):
         self._link: SendingLink[M] | None = None  # Connected, standing or not yet.
         self._attempt: asyncio.Task[None] | None = None
         self._redial: asyncio.TimerHandle | None = None
+        self._outdated: SendingLink[M] | None = None  # To be ended when it has come so far.
         self._stopped = False
         self._silent = False
 
@@ -110,6 +112,17 @@ class Dialer(Generic[M]):
         if self._redial is not None:
             self._redial.cancel()
             self.dial()
+
+    @property
+    def introduced(self) -> Introduction | None:
+        """What this node has said of itself on the link, standing or not yet; None: there is none."""
+        return self._link.handshake.own if self._link is not None else None
+
+    def renew(self) -> None:
+        """Have another link in place of this one, whose handshake says what is so by now."""
+        self._outdated = self._link
+        if self.up is not None:
+            self.up.finish("it has said what is not so any more")
 
     def stop(self, reason: str) -> None:
         """Dial no more, and end the link. If it stood, the owner is told that it went down."""
@@ -143,10 +156,13 @@ class Dialer(Generic[M]):
         _LOG.info(f"the link to {self._name} is up")
         peer = link.peer
         self._receiver.on_link_up(self._peer, peer.incarnation, peer.start_counter, peer.empty)
+        if self._outdated is link:
+            self.renew()
 
     def link_lost(self, link: SendingLink[M]) -> None:
         """Dial again, at once or after a while, and tell the owner what happened."""
         self._link = None
+        outdated, self._outdated = self._outdated is link, None
         stood = self.up is link
         self.up = None
         if self._silent:
@@ -154,9 +170,10 @@ class Dialer(Generic[M]):
         self.refusal = link.refusal.text if link.refusal is not None else ""
         if stood:
             self.ended_by_peer = link.ended_by_peer
-            _LOG.warning(f"the link to {self._name} is down: {link.reason}")
+            level = logging.INFO if outdated else logging.WARNING
+            _LOG.log(level, f"the link to {self._name} is down: {link.reason}")
             stood_s = asyncio.get_running_loop().time() - self.up_at
-            self._dial_after(self._backoff.after_loss(stood_s))
+            self._dial_after(0.0 if outdated else self._backoff.after_loss(stood_s))
             self._receiver.on_link_down(self._peer, by_peer=link.ended_by_peer)
         else:
             self._attempt_failed(link.reason, link.refusal)

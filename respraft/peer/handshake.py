@@ -157,7 +157,8 @@ class Handshake:
         """Set once it has failed for a reason that was told."""
         self.purpose = FOR_MESSAGES
         """What the connection is for."""
-        self._own = own
+        self.own = own
+        """What this side says of itself."""
         self._check = check
         self._nonce = nonce
         self._secret = secret
@@ -201,14 +202,14 @@ class Handshake:
 
     def _refuse(self, code: str, text: str) -> bytes:
         self.refusal = Refusal(code, text, by_peer=False)
-        return encode_refused(self._own.node_id, code, text)
+        return encode_refused(self.own.node_id, code, text)
 
     def _cluster_text(self, peer: Introduction) -> str | None:
-        if peer.cluster_id == self._own.cluster_id:
+        if peer.cluster_id == self.own.cluster_id:
             return None
         return (
-            f"node {peer.node_id} belongs to cluster {peer.cluster_id!r}, node {self._own.node_id} to "
-            f"cluster {self._own.cluster_id!r}: check cluster.id and the addresses in cluster.members"
+            f"node {peer.node_id} belongs to cluster {peer.cluster_id!r}, node {self.own.node_id} to "
+            f"cluster {self.own.cluster_id!r}: check cluster.id and the addresses in cluster.members"
         )
 
     def _digest(self, role: bytes, *messages: bytes) -> bytes:
@@ -221,10 +222,10 @@ class Handshake:
         if hmac.compare_digest(digest, expected):
             return None
         if self._secret is None:
-            own = self._own.node_id
+            own = self.own.node_id
             return f"node {peer} has a cluster secret and node {own} has none: give all the same"
         wrong = "another cluster secret than" if digest else "no cluster secret, unlike"
-        return f"node {peer} has {wrong} node {self._own.node_id}: give all the same"
+        return f"node {peer} has {wrong} node {self.own.node_id}: give all the same"
 
 
 class Dialing(Handshake):
@@ -254,7 +255,7 @@ class Dialing(Handshake):
     def _on_other_version(self, version: int) -> bytes:
         # The acceptor has refused our prologue already, in words of its own version.
         text = (
-            f"node {self._to} speaks version {version} of the peer protocol, node {self._own.node_id} "
+            f"node {self._to} speaks version {version} of the peer protocol, node {self.own.node_id} "
             f"version {PROTOCOL_VERSION}: run releases that agree on it"
         )
         self.refusal = Refusal(WRONG_VERSION, text, by_peer=True)
@@ -268,7 +269,7 @@ class Dialing(Handshake):
         if isinstance(message, Challenge) and not self._challenge:
             self._challenge = body
             digest = self._digest(_DIALER, self._hello, body)
-            return _frame(Proof(sender=self._own.node_id, digest=digest))
+            return _frame(Proof(sender=self.own.node_id, digest=digest))
         if isinstance(message, Welcome) and self._challenge:
             return self._on_welcome(message)
         raise PeerProtocolError(f"{type(message).__name__} out of turn")
@@ -308,7 +309,7 @@ class Accepting(Handshake):
 
     def _on_other_version(self, version: int) -> bytes:
         text = (
-            f"a node speaks version {version} of the peer protocol, node {self._own.node_id} "
+            f"a node speaks version {version} of the peer protocol, node {self.own.node_id} "
             f"version {PROTOCOL_VERSION}: run releases that agree on it"
         )
         return _OUR_PROLOGUE + self._refuse(WRONG_VERSION, text)
@@ -327,10 +328,10 @@ class Accepting(Handshake):
         peer = hello.introduction
         if text := self._cluster_text(peer):
             return self._refuse(WRONG_CLUSTER, text)
-        if hello.to != self._own.node_id:
-            text = f"node {self._own.node_id} answers where node {hello.to} should be: check cluster.members"
+        if hello.to != self.own.node_id:
+            text = f"node {self.own.node_id} answers where node {hello.to} should be: check cluster.members"
             return self._refuse(WRONG_NODE, text)
-        if peer.node_id in (NOBODY, self._own.node_id):
+        if peer.node_id in (NOBODY, self.own.node_id):
             text = f"two nodes say that they are node {peer.node_id}: check node.id of both"
             return self._refuse(WRONG_NODE, text)
         if hello.purpose not in (FOR_MESSAGES, FOR_SNAPSHOT):
@@ -345,9 +346,9 @@ class Accepting(Handshake):
         if objection := self._check(peer):
             return self._refuse(code_of(objection), objection.text)
         self.peer = peer
-        own = msgspec.msgpack.encode(self._own)
+        own = msgspec.msgpack.encode(self.own)
         digest = self._digest(_ACCEPTOR, self._hello, self._challenge, own)
-        return _frame(Welcome(introduction=self._own, digest=digest))
+        return _frame(Welcome(introduction=self.own, digest=digest))
 
 
 def code_of(objection: Objection) -> str:

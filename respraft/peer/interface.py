@@ -47,6 +47,7 @@ class Introduction(msgspec.Struct, array_like=True, frozen=True):
     origin: int = 0  # Of the cluster that it belongs to (`Configuration.origin`); 0: it knows of none.
     address: str = ""  # Where its own log says that it is dialled; "": it does not say.
     configured_at: int = 0  # And as of which entry.
+    founders: tuple[NodeId, ...] = ()  # It is to form a cluster of exactly these, and has not yet.
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,10 @@ class Gatekeeper(Protocol):
 
     def origin(self) -> int:
         """Return this node's own `Introduction.origin`, as of now."""
+        ...
+
+    def founders(self) -> tuple[NodeId, ...]:
+        """Return this node's own `Introduction.founders`, as of now."""
         ...
 
     def log_is_empty(self) -> bool:

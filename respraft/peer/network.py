@@ -139,15 +139,19 @@ class PeerNetwork(Generic[M]):
         """Dial exactly these nodes (id to host:port) from now on; this node's own id is passed over.
 
         The gatekeeper is asked again about all standing links, since a new list of peers comes with news
-        about who may take part. On links from other nodes it alone decides.
+        about who may take part. On links from other nodes it alone decides. And a link on which this node
+        could not say its address yet is begun anew once it can.
         """
         for node_id, peer in sorted(self._peers.items()):
             if peer.dialer is not None and peers.get(node_id) != peer.address:
                 peer.dialer.stop("it is no peer at this address any more")
                 peer.dialer, peer.address = None, ""
+        has_address = bool(self._gatekeeper.own_address()[0])
         for node_id, address in sorted(peers.items()):
             if node_id != self._identity.node_id:
                 self._dial(node_id, address)
+                if has_address:
+                    self._say_address(node_id)
         for node_id, peer in sorted(self._peers.items()):
             self._check_again(peer)
             self._forget_if_gone(node_id, peer)
@@ -283,6 +287,17 @@ class PeerNetwork(Generic[M]):
         )
         peer.dialer.dial()
 
+    def _say_address(self, to: NodeId) -> None:
+        """Begin a link anew that was dialled before this node was a member, and so had no address to say.
+
+        A peer whose log is behind cannot answer without it, should this node come to lead. Those with whom
+        it has founded the cluster have all addresses in their lists.
+        """
+        dialer = self._peers[to].dialer
+        said = dialer.introduced if dialer is not None else None
+        if dialer is not None and said is not None and not (said.address or said.founders):
+            dialer.renew()
+
     def _new_sending_link(self, to: NodeId, owner: Dialer[M], traffic: Traffic) -> SendingLink[M]:
         return SendingLink(
             handshake=self._new_dialing(to, FOR_MESSAGES),
@@ -343,6 +358,7 @@ class PeerNetwork(Generic[M]):
             origin=self._gatekeeper.origin(),
             address=address,
             configured_at=configured_at,
+            founders=self._gatekeeper.founders(),
         )
 
     def _complain_of_stranger(self, link: ReceivingLink[M]) -> None:

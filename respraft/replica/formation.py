@@ -7,9 +7,14 @@ plain Raft: the entry counts once a majority has it.
 
 Why all: a node that lost its disk looks like a fresh one. If a majority of empty nodes could form a
 cluster, two wiped nodes would begin a second history beside a third that still holds the first. With
-all of them empty there is no first one. A member that comes back with another incarnation than the
-configuration names is refused by everybody who knows the configuration (`check_peer`), so it neither
-votes nor counts.
+all of them empty there is no first one.
+
+And all of them list the same ids, which each handshake compares until the cluster has formed. Else two nodes
+could each be the lowest of its own list, and each write an entry 1 of term 1 that is not the other's. (Where
+the addresses differ, those of the node that forms it count.)
+
+A member that comes back with another incarnation than the configuration names is refused by everybody who
+knows the configuration (`check_peer`), so it neither votes nor counts.
 """
 
 from collections.abc import Container, Mapping
@@ -31,6 +36,7 @@ class PeerIdentity(msgspec.Struct, frozen=True):
     origin: int = 0  # Of the cluster that it knows; 0: none.
     address: str = ""  # Where its own log says that it is dialled,
     configured_at: Index = 0  # and as of which entry.
+    founders: tuple[NodeId, ...] = ()  # It is to form a cluster of exactly these, and has not yet.
 
 
 class Objection(msgspec.Struct, frozen=True):
@@ -88,6 +94,7 @@ class Formation:
 def check_peer(
     configurations: ConfigurationHistory,
     listed: Container[NodeId],
+    founders: tuple[NodeId, ...],
     invited: Mapping[NodeId, int],
     peer: PeerIdentity,
 ) -> Objection | None:
@@ -99,14 +106,19 @@ def check_peer(
 
     Args:
         configurations: Of this node's log; none before the cluster has formed.
-        listed: Whom this node talks to before that.
+        listed: Whom this node talks to before that,
+        founders: and with whom it is to form the cluster, if it is.
         invited: Incarnations of nodes that are being added, by id; 0 stands for any.
         peer: Who wants to talk, or who answered.
     """
     node_id = peer.node_id
     known = configurations.known()
     if not known:
-        return None if node_id in listed else Objection(_NOT_LISTED.format(node_id))
+        if node_id not in listed:
+            return Objection(_NOT_LISTED.format(node_id))
+        if founders and peer.founders and founders != peer.founders:
+            return Objection(_OTHER_FOUNDERS.format(node_id, _listing(peer.founders), _listing(founders)))
+        return None
     committed = known[0]
     if node_id in committed.removed_ids:
         return Objection(_REMOVED.format(node_id), removed=True)
@@ -125,6 +137,15 @@ def check_peer(
     return Objection(_STRANGER.format(node_id))
 
 
+def _listing(ids: tuple[NodeId, ...]) -> str:
+    return ", ".join(map(str, ids))
+
+
+_OTHER_FOUNDERS: Final = (
+    "node id {} has nodes {} in its cluster.members, the node that it talks to has nodes {}, and no cluster "
+    "has formed yet; use the same member list in every node's configuration, and start again those where it "
+    "changes"
+)
 _NOT_LISTED: Final = (
     "node id {} is not in cluster.members of the node that it talks to; "
     "use the same member list in every node's configuration"

@@ -104,6 +104,11 @@ class Membership:
         return configuration.origin if configuration is not None else 0
 
     @property
+    def founders(self) -> tuple[NodeId, ...]:
+        """With whom this node is to form a cluster, if it has none yet and is to form one."""
+        return tuple(sorted(self._contacts)) if self._listed and not self._core.configurations.known() else ()
+
+    @property
     def own_address(self) -> tuple[str, Index]:
         """Where this node is reached by the newest configuration, and where that is; ("", 0): nowhere."""
         configurations = self._core.configurations
@@ -172,7 +177,7 @@ class Membership:
         if self.joining or (peer.node_id == self._removed_leader and self._is_linked(peer)):
             return None
         invited = {member.id: member.incarnation for member in self._executor.invited.values()}
-        return check_peer(self._core.configurations, self._contacts, invited, peer)
+        return check_peer(self._core.configurations, self._contacts, self.founders, invited, peer)
 
     def is_welcome(self, sender: NodeId, incarnation: int) -> bool:
         """Whether a message of that life of that node may be heeded. Its link was checked when it came up."""

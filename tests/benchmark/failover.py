@@ -3,7 +3,8 @@
 Each round has one client on each of the two followers, which writes without pause, one SET at a time. The
 leader gets a signal; what counts is the longest time without an acknowledged write, for the slower of the
 two clients. For SIGKILL and SIGSTOP it is counted from the signal, for SIGTERM, where the leader first works
-on, it is the whole gap. An error that a client sees fails the run. All settings are the defaults.
+on, it is the whole gap. An error that a client sees fails the run. All settings are the defaults, save
+`--read-mode`.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from respraft.config import READ_MODES
 from tests.benchmark.machine import end_servers_on_sigterm
 from tests.process.cluster import Cluster
 from tests.process.eventually import eventually
@@ -154,11 +156,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark.failover", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="per fault")
     parser.add_argument("--fault", choices=list(FAULTS), action="append", help="only this one")
+    parser.add_argument("--read-mode", choices=READ_MODES, default=READ_MODES[0])
     end_servers_on_sigterm()
     options = parser.parse_args()
     results: dict[str, list[float]] = {}
     failed = False
-    with tempfile.TemporaryDirectory(prefix="respraft-failover-") as home, Cluster(Path(home)) as cluster:
+    settings = {"raft": {"read_mode": options.read_mode}}
+    with (
+        tempfile.TemporaryDirectory(prefix="respraft-failover-") as home,
+        Cluster(Path(home), settings=settings) as cluster,
+    ):
         cluster.start()
         for name in options.fault or FAULTS:
             waits = results.setdefault(name, [])

@@ -42,6 +42,34 @@ def settled(cluster: Cluster, node_id: int, expected: set[int]) -> bool:
     return status["membership"] == "settled" and {each["id"] for each in status["members"]} == expected
 
 
+def test_nodes_with_different_member_lists_form_no_cluster(make_cluster: ClusterFactory) -> None:
+    """Nodes 1 and 2 do not list each other, and node 3 lists both: either could found a cluster with it."""
+    cluster = make_cluster()
+    for number, unknown in ((1, 2), (2, 1)):
+        path = cluster.nodes[number].directory / "respraft.toml"
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if f"id = {unknown}, peer" not in line))
+    for number in cluster.nodes:
+        cluster.launch(number)
+    told = "node id 3 has nodes 1, 2, 3 in its cluster.members, the node that it talks to has nodes {}, 3"
+    for number in (1, 2):
+        eventually(
+            lambda number=number: told.format(number) in cluster.log_text(number),  # type: ignore[misc]
+            what=f"node {number} complains",
+        )
+    for number in cluster.nodes:
+        assert cluster.status(number)["last_index"] == 0
+        assert cluster.http(number, "/readyz")[0] == 503
+
+    for number in (1, 2):
+        cluster.stop(number)
+        cluster.configure(number)
+        cluster.launch(number)
+    cluster.wait_ready()
+    assert run(cluster, 3, "SET", "k", "v")
+    assert all(settled(cluster, number, {1, 2, 3}) for number in cluster.nodes)
+
+
 def test_a_cluster_grows_from_one_to_five_and_shrinks_under_load(make_cluster: ClusterFactory) -> None:
     cluster = make_cluster(nodes=0)
     cluster.newcomer(1)

@@ -55,6 +55,7 @@ class Owner:
 
     refusals: dict[NodeId, str] = field(default_factory=dict)
     empty: bool = False
+    address: str = ""
     messages: list[tuple[NodeId, int, AnyMessage]] = field(default_factory=list)
     events: list[tuple[Any, ...]] = field(default_factory=list)
     checked: list[Introduction] = field(default_factory=list)
@@ -62,17 +63,21 @@ class Owner:
 
     def check(self, peer: Introduction) -> Objection | None:
         self.checked.append(peer)
+        self._changed.set()
         text = self.refusals.get(peer.node_id)
         return None if text is None else Objection(text, removed="removed" in text)
 
     def origin(self) -> int:
         return 0
 
+    def founders(self) -> tuple[NodeId, ...]:
+        return ()
+
     def log_is_empty(self) -> bool:
         return self.empty
 
     def own_address(self) -> tuple[str, int]:
-        return "", 0
+        return self.address, 1 if self.address else 0
 
     def on_message(self, sender: NodeId, incarnation: int, message: AnyMessage) -> None:
         self.messages.append((sender, incarnation, message))

@@ -150,7 +150,7 @@ class Lying(Accepting):
 
     def feed(self, data: bytes) -> bytes:
         answer = super().feed(data)
-        self._own = self.lie
+        self.own = self.lie
         return answer
 
 

@@ -397,6 +397,47 @@ def test_peers_come_go_and_move() -> None:
     run_with_nodes(whole)
 
 
+def test_a_link_is_begun_anew_to_say_the_address_that_its_dialer_has_got() -> None:
+    async def whole(nodes: Nodes) -> None:
+        one, first = await nodes.start(1)
+        two, second = await nodes.start(2)
+        await nodes.connect_all()
+        assert {each.address for each in second.checked} == {""}
+
+        first.address = "here:1"
+        first.events.clear()
+        one.set_peers(nodes.addresses())
+        await first.until_event("down", 2, False)
+        await first.until_event("up", 2)
+        assert second.checked[-1].address == "here:1"
+        # It was said; more of the same is no reason to begin anew, and the other side has nothing to say.
+        attempts = one.status()[2].dial_attempts
+        one.set_peers(nodes.addresses())
+        two.set_peers(nodes.addresses())
+        assert one.send(2, heartbeat(1)) and two.send(1, heartbeat(2))
+        one.flush()
+        two.flush()
+        await first.until_messages(1)
+        await second.until_messages(1)
+        assert one.status()[2].dial_attempts == attempts
+
+    run_with_nodes(whole)
+
+
+def test_a_link_in_its_handshake_is_begun_anew_as_well() -> None:
+    async def whole(nodes: Nodes) -> None:
+        one, first = await nodes.start(1)
+        _, second = await nodes.start(2)
+        addresses = nodes.addresses()
+        one.set_peers(addresses)
+        await second.until(lambda: bool(second.checked))  # The welcome is on its way.
+        first.address = "here:1"
+        one.set_peers(addresses)
+        await second.until(lambda: second.checked[-1].address == "here:1")
+
+    run_with_nodes(whole)
+
+
 def test_news_about_who_may_take_part_reaches_links_that_stand() -> None:
     async def whole(nodes: Nodes) -> None:
         one, first = await nodes.start(1)

@@ -68,6 +68,27 @@ def test_strangers_are_refused_before_and_after_the_cluster_has_formed() -> None
         assert cluster.nodes[1].replica.check_peer(PeerIdentity(9, 109, True)) is not None
 
 
+def test_nodes_that_list_other_members_do_not_form_a_cluster_together() -> None:
+    cluster = Cluster(form=False)
+    check = cluster.nodes[3].replica.check_peer
+    own = cluster.nodes[3].replica.membership.founders
+    assert own == (1, 2, 3)
+    # Node 1 would found one of {1, 3}, node 2 one of {2, 3}, and node 3 would get two entries 1 of term 1.
+    for node_id, theirs in ((1, (1, 3)), (2, (2, 3)), (1, (1, 2, 3, 4))):
+        objection = check(PeerIdentity(node_id, 100 + node_id, True, founders=theirs))
+        assert objection is not None and not objection.removed
+        assert f"node id {node_id} has nodes {', '.join(map(str, theirs))} in its" in objection.text
+        assert "has nodes 1, 2, 3, and no cluster" in objection.text
+    assert check(PeerIdentity(1, 101, True, founders=own)) is None
+
+
+def test_a_list_counts_until_the_cluster_has_formed() -> None:
+    cluster = Cluster()
+    node = cluster.nodes[1].replica
+    assert node.membership.founders == ()
+    assert node.check_peer(PeerIdentity(2, 102, True, founders=(2, 3))) is None
+
+
 def test_messages_of_another_incarnation_do_not_reach_the_core() -> None:
     cluster = Cluster()
     node = cluster.followers()[0]
