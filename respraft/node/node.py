@@ -197,6 +197,11 @@ class Node(Generic[M]):
         self.driver.wake()
         self.replica.transfer_leadership(to, client)
 
+    def ask_for_transfer(self, to: NodeId, client: NodeClient) -> None:
+        """The same, whoever leads; see `Replica.ask_for_transfer`."""
+        self.driver.wake()
+        self.replica.ask_for_transfer(to, client)
+
     async def hand_over(self) -> None:
         """If this node leads, hand leadership to the best of the others, and wait until that has ended."""
         done = Done()

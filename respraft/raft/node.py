@@ -172,6 +172,17 @@ class RaftNode(RaftState):
         if to != self.node_id:
             transfer.begin(self, to)
 
+    def check_transfer(self, to: NodeId) -> None:
+        """See whether it is of use to ask the leader that this node follows to hand over to `to`.
+
+        Raises:
+            NotLeader: None is known, or this node's log does not know the cluster yet.
+            TransferRefused: That can't be.
+        """
+        if self.leader == NOBODY or self.configuration is None:
+            raise NotLeader
+        transfer.check(self, to)
+
     def bootstrap(self, configuration: Configuration) -> None:
         """Found a cluster: write its first configuration as entry 1, term 1, of this node's empty log.
 

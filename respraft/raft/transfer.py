@@ -32,17 +32,26 @@ def begin(state: RaftState, to: NodeId) -> None:
         if to in (NOBODY, state.transfer.target):
             return
         raise TransferRefused(f"leadership is being handed to node {state.transfer.target} already")
-    configuration = state.configuration
-    assert configuration is not None, "a leader has a configuration"
-    if to != NOBODY and configuration.member(to) is None:
-        raise TransferRefused("node id does not exist")
-    if to != NOBODY and to not in configuration.voters():
-        raise TransferRefused(f"node {to} is a learner and cannot lead")
+    check(state, to)
     target = to or _best(state)
     if target == NOBODY:
         raise TransferRefused(NO_TARGET)
     state.transfer = Transfer(target, state.ticks + state.election_ticks)
     state.lease_void_term = state.term
+
+
+def check(state: RaftState, to: NodeId) -> None:
+    """See whether `to` may lead, as far as this node knows, which need not lead itself.
+
+    Raises:
+        TransferRefused: The text says why not.
+    """
+    configuration = state.configuration
+    assert configuration is not None, "who leads, or hears a leader, has a configuration"
+    if to != NOBODY and configuration.member(to) is None:
+        raise TransferRefused("node id does not exist")
+    if to != NOBODY and to not in configuration.voters():
+        raise TransferRefused(f"node {to} is a learner and cannot lead")
 
 
 def tick(state: RaftState) -> None:

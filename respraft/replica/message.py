@@ -1,4 +1,4 @@
-"""What replicas say to each other besides Raft: batches and membership changes on their way to the leader."""
+"""What replicas say to each other besides Raft: batches and operators' wishes on their way to the leader."""
 
 import msgspec
 
@@ -39,6 +39,17 @@ class AdminRequest(msgspec.Struct, tag=34, array_like=True, frozen=True):
     term: Term
     token: tuple[int, int]  # Start counter of the asking process, number of the request in it.
     action: Action
+
+
+class TransferRequest(msgspec.Struct, tag=36, array_like=True, frozen=True):
+    """Any node to the leader of `term`: hand leadership over to `to`, or to the best voter (NOBODY).
+
+    There is no answer, and it is not sent again: who asked sees who leads.
+    """
+
+    sender: NodeId
+    term: Term
+    to: NodeId
 
 
 class AdminResponse(msgspec.Struct, tag=35, array_like=True, frozen=True):

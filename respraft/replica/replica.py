@@ -47,7 +47,13 @@ from respraft.replica.formation import Objection, PeerIdentity
 from respraft.replica.leading import Leading
 from respraft.replica.machine import Command, Machine
 from respraft.replica.membership import Membership
-from respraft.replica.message import AdminRequest, AdminResponse, ForwardRefusal, ForwardRequest
+from respraft.replica.message import (
+    AdminRequest,
+    AdminResponse,
+    ForwardRefusal,
+    ForwardRequest,
+    TransferRequest,
+)
 from respraft.replica.origin import Origin
 from respraft.replica.reading import Reading
 from respraft.replica.snapshots import Snapshots
@@ -192,6 +198,8 @@ class Replica:
             self.membership.on_request(message, self._now_ms)
         elif isinstance(message, AdminResponse):
             self.membership.on_response(message)
+        elif isinstance(message, TransferRequest):
+            self._leading.handover.on_request(self._core, message, self._now_ms)
         else:
             self._core.step(message)
             if isinstance(message, ReadIndexResponse):
@@ -239,6 +247,15 @@ class Replica:
             TransferRefused: That cannot be; nothing has changed.
         """
         self._leading.handover.begin(self._core, to, client, self._now_ms)
+
+    def ask_for_transfer(self, to: NodeId, client: Client) -> None:
+        """The same, on whatever node: where another one leads, that one is asked, and this node sees to it.
+
+        Raises:
+            NotLeader: No leader is known.
+            TransferRefused: That cannot be; nothing has changed.
+        """
+        self._messages += self._leading.handover.ask(self._core, to, client, self._now_ms)
 
     def refused(self, peer: NodeId, text: str, *, removed: bool) -> None:
         """A peer refuses this node; see `Membership.link_refused`."""

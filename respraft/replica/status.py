@@ -8,9 +8,15 @@ from respraft.raft.configuration import Configuration
 from respraft.raft.message import Index, Message, NodeId, SnapshotPoint, Term
 from respraft.raft.ready import LogWrite, RaftStatus
 from respraft.replica.batch import Answer
-from respraft.replica.message import AdminRequest, AdminResponse, ForwardRefusal, ForwardRequest
+from respraft.replica.message import (
+    AdminRequest,
+    AdminResponse,
+    ForwardRefusal,
+    ForwardRequest,
+    TransferRequest,
+)
 
-ReplicaMessage = Message | ForwardRequest | ForwardRefusal | AdminRequest | AdminResponse
+ReplicaMessage = Message | ForwardRequest | ForwardRefusal | AdminRequest | AdminResponse | TransferRequest
 Outgoing = tuple[NodeId, ReplicaMessage]
 
 

@@ -244,18 +244,12 @@ class Server(Connections):
         """Hand leadership over; the reply comes when that has ended."""
         waiting = _TransferReply()
         try:
-            self.node.transfer_leadership(to, waiting)
+            self.node.ask_for_transfer(to, waiting)
         except NotLeader:
-            raise self._ask_the_leader() from None
+            raise no_leader() from None
         except TransferRefused as refusal:
             raise ReplyError("ERR", str(refusal)) from None
         return waiting.reply
-
-    def _ask_the_leader(self) -> ReplyError:
-        seen = self.raft_status()
-        if seen.leader_addr is None:
-            return no_leader()
-        return ReplyError("ERR", f"this node does not lead: ask node {seen.leader_id}, at {seen.leader_addr}")
 
     # -- Own -----------------------------------------------------------------------------------------
 

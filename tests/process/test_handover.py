@@ -45,8 +45,11 @@ def test_transfer_by_command(cluster: Cluster) -> None:
             assert client.execute_command("RAFT.TRANSFER_LEADER", target) == b"OK"
         assert cluster.leader() == target
         progress(clients, 20)
-        with cluster.client(target) as client:
+        # Any node may be asked, and sees to it that it comes about.
+        with cluster.client(cluster.others(leader, target)[0]) as client:
             assert client.execute_command("RAFT TRANSFER_LEADER") == b"OK"
+            with pytest.raises(redis.ResponseError, match="node id does not exist"):
+                client.execute_command("RAFT.TRANSFER_LEADER", 9)
         eventually(lambda old=target: cluster.leader() != old)  # type: ignore[misc]
     for client in clients:
         client.stop()

@@ -5,6 +5,7 @@ import pytest
 from respraft.raft.message import NOBODY, TimeoutNow, VoteRequest, VoteResponse
 from respraft.raft.ready import NotLeader, Role, TransferRefused
 from respraft.replica.batch import Refusal
+from respraft.replica.message import TransferRequest
 from tests.unit.replica.cluster import Cluster, Node
 
 
@@ -124,3 +125,56 @@ def test_the_process_of_the_leader_is_gone() -> None:
     for each in cluster.live():
         each.replica.peer_gone(old)
     cluster.until(lambda: bool(node.replies(client)), ms=150)
+
+
+def ask_follower(cluster: Cluster, to: int = NOBODY) -> tuple[Node, object]:
+    follower, client = cluster.followers()[-1], object()
+    follower.replica.ask_for_transfer(to, client)
+    cluster.turn(follower)
+    return follower, client
+
+
+def test_a_follower_passes_it_on_and_sees_who_leads_then() -> None:
+    for choose in (lambda _: NOBODY, lambda cluster: cluster.followers()[0].id):
+        cluster = Cluster()
+        old, to = cluster.leader(), choose(cluster)
+        follower, asked = ask_follower(cluster, to)
+        assert follower.replies(asked) == []
+        cluster.settle()
+        assert cluster.leader_id() != old.id and to in (NOBODY, cluster.leader_id())
+        assert follower.replies(asked) == [cluster.leader_id()]
+        assert old.replica.status().handovers_begun == 1
+
+
+def test_what_a_follower_has_passed_on_and_was_lost_times_out() -> None:
+    cluster = Cluster()
+    old = cluster.leader()
+    cluster.lose = lambda sent: isinstance(sent.message, TransferRequest)
+    follower, asked = ask_follower(cluster)
+    cluster.advance(990)
+    assert follower.replies(asked) == []
+    cluster.advance(10)
+    assert follower.replies(asked) == [Refusal.NOT_HANDED_OVER]
+    assert cluster.leader_id() == old.id
+
+
+def test_what_a_follower_can_see_cannot_be_is_refused_by_it() -> None:
+    cluster = Cluster()
+    with pytest.raises(TransferRefused, match="node id does not exist"):
+        ask_follower(cluster, 9)
+    _, asked = ask_follower(cluster, cluster.leader_id())
+    assert cluster.followers()[-1].replies(asked) == [cluster.leader_id()], "it leads already"
+
+
+def test_what_was_passed_on_to_an_earlier_leader_is_not_carried_out_by_the_next_one() -> None:
+    cluster = Cluster()
+    cluster.lose = lambda sent: isinstance(sent.message, TransferRequest)
+    old = cluster.leader()
+    ask_follower(cluster)
+    late = TransferRequest(cluster.followers()[-1].id, old.core.term, NOBODY)
+    old.core.transfer_leadership()
+    cluster.settle()
+    new = cluster.leader()
+    assert new is not old
+    new.replica.receive(late.sender, 100 + late.sender, late)
+    assert new.core.transfer is None
