@@ -100,11 +100,6 @@ class _Reception:
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)  # Held by the connection that serves it.
     expiry: asyncio.TimerHandle | None = None
 
-    def is_of(self, offer: Offer) -> bool:
-        """Whether this is what is offered now."""
-        known = self.receiver.offer
-        return (known.snapshot, known.files) == (offer.snapshot, offer.files)
-
 
 class SnapshotNetwork:
     """All transfers of one node."""
@@ -229,7 +224,7 @@ class SnapshotNetwork:
     async def _choose(self, link: SnapshotLink, peer: NodeId, offer: Offer) -> _Reception | None:
         """Begin to receive what is offered, or go on with it; None: it was declined."""
         known = self._reception
-        if known is not None and known.peer == peer and known.is_of(offer):
+        if known is not None and known.peer == peer and known.receiver.continues(offer):
             known.link.end("replaced by a newer connection")
             known.link = link
             return known

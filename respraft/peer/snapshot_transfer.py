@@ -272,6 +272,13 @@ class SnapshotReceiver:
         """How much has been written."""
         return self._course.position
 
+    def continues(self, offer: Offer) -> bool:
+        """Return whether this is what is offered now, so that what has arrived of it is of use.
+
+        Checksums would not tell: the sender carries on with the one that it is told.
+        """
+        return (self.offer.snapshot, self.offer.files) == (offer.snapshot, offer.files)
+
     def accept(self) -> Accept:
         """Return the answer to the offer, on a new connection. No write is under way."""
         assert self._writing is None

@@ -14,6 +14,8 @@ from tests.simulation.operator import Operator
 SECOND_US: Final = 1_000_000
 LASTS_US: Final = 1_500_000
 """Longest time that a cut, a partition or a pause lasts."""
+RESTART_US: Final = 150_000
+"""Longest time between two restarts of a rolling upgrade."""
 
 
 def calm(faults: Faults) -> Faults:
@@ -26,6 +28,8 @@ def calm(faults: Faults) -> Faults:
         storage_crashes=0.0,
         slow_writes=0.0,
         failed_syncs=0.0,
+        broken_transfers=0.0,
+        garbled=0.0,
         impatient=0.0,
         down_ms=1,
     )
@@ -49,10 +53,12 @@ class Chaos:
         faults = self._world.faults
         for rate, fault in (
             (faults.cuts, self._cut),
+            (faults.slows, self._slow),
             (faults.partitions, self._partition),
             (faults.resets, self._reset),
             (faults.fences, self._fence),
             (faults.crashes, self._crash),
+            (faults.restarts, self._restart),
             (faults.pauses, self._pause),
             (faults.wipes, self._wipe),
             (faults.jumps, self._jump),
@@ -105,8 +111,36 @@ class Chaos:
     # -- Faults --------------------------------------------------------------------------------------
 
     def _cut(self) -> None:
-        if self._network.links:
-            self._cut_links([self._world.rng.choice(list(self._network.links.values()))])
+        rng, links = self._world.rng, list(self._network.links.values())
+        if not links:
+            return
+        if rng.random() < 0.5 or not (live := self._live()):
+            self._cut_links([rng.choice(links)])
+            return
+        victim, deaf = self._victim(live).id, rng.random() < 0.5
+        self._cut_links([link for link in links if victim == (link.receiver if deaf else link.sender)])
+
+    def _slow(self) -> None:
+        """What a node says, or hears, or both, takes its time."""
+        rng = self._world.rng
+        if not (live := self._live()):
+            return
+        victim, ends = self._victim(live).id, rng.choice(("from", "to", "from and to"))
+        slow_us = rng.randint(1, self._world.faults.raft.election_timeout_ms * 1000)
+        links = [
+            link
+            for link in self._network.links.values()
+            if (victim == link.sender and "from" in ends) or (victim == link.receiver and "to" in ends)
+        ]
+        self._world.say(f"slow: {ends} n{victim}, by {slow_us} us")
+        for link in links:
+            link.slow_us = slow_us
+
+        def heal() -> None:
+            for link in links:
+                link.slow_us = 0
+
+        self._lasts(heal)
 
     def _partition(self) -> None:
         rng = self._world.rng
@@ -152,6 +186,29 @@ class Chaos:
                 node.die("everybody's power fails")
         if not everybody and (live := self._live()):
             self._victim(live).die("killed" if killed else "its power fails", killed=killed)
+
+    def _restart(self) -> None:
+        """A rolling upgrade of the followers, save for one that takes the leader for gone meanwhile."""
+        rng = self._world.rng
+        leaders = [node for node in self._live() if node.core.role is Role.LEADER]
+        others = [node for node in self._nodes.values() if node not in leaders and not node.gone]
+        if not leaders or len(others) < 2:
+            return
+        leader, parted = rng.choice(leaders).id, others.pop(rng.randrange(len(others))).id
+        self._world.say(f"fence: n{leader} from n{parted}, and restarts")
+        self._network.fence(leader, parted)
+        until_us = self._world.schedule.now_us + rng.randint(1000, LASTS_US)
+
+        def restart() -> None:
+            if self._over or self._world.schedule.now_us >= until_us:
+                self._network.unfence(leader, parted)
+                return
+            node = rng.choice(others)
+            if node.up and not node.paused:
+                node.die("to be started again", killed=True)
+            self._world.schedule.after(rng.randint(1000, RESTART_US), restart)
+
+        restart()
 
     def _pause(self) -> None:
         awake = [node for node in self._live() if not node.paused]

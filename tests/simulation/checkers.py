@@ -26,6 +26,7 @@ from respraft.raft.message import (
 )
 from respraft.raft.ready import HardState, LogWrite, Role
 from respraft.replica.batch import KIND_BATCH, KIND_OPEN, parse_commands, parse_header
+from respraft.replica.compaction import ENTRY_BYTES
 from respraft.replica.status import ReplicaMessage
 from tests.simulation.client import Group, Outcome
 from tests.simulation.linearizability import NEVER, Operation, Verdict, check, shortest_violation
@@ -98,6 +99,29 @@ class StateMachineSafety:
         return news
 
 
+class TransfersCanBeFollowed:
+    """The log behind a state that is being brought to a peer is kept: within the limit on the log's size.
+
+    What may be cut off then is not known to the byte here, so the rule holds in runs that stay below it.
+    """
+
+    def __init__(self, committed: Sequence[Entry], keep_bytes_max: int) -> None:
+        """Take the log for good, which grows."""
+        self._committed = committed
+        self._keep_bytes_max = keep_bytes_max
+        self._counted = self._bytes = 0
+
+    def cut(self, node: Node, first_index: Index) -> None:
+        """A node is about to cut its log off below `first_index`."""
+        for entry in self._committed[self._counted :]:
+            self._bytes += len(entry.payload) + ENTRY_BYTES
+        self._counted = len(self._committed)
+        for peer, index in node.states_thread.brought.items():
+            assert first_index <= index + 1 or self._bytes >= self._keep_bytes_max, (
+                f"n{node.id} cuts its log below {first_index} while it brings n{peer} a state as of {index}"
+            )
+
+
 class LeaderCompleteness:
     """A leader's log has every entry that was committed in an earlier term (Raft paper, figure 3)."""
 
@@ -157,7 +181,12 @@ class Durability:
         disk = (node.id, node.incarnation)
         terms = self._terms[disk]
         if write.snapshot is not None:
-            self._bases[disk] = write.snapshot.point.index
+            point = write.snapshot.point
+            # What lies behind may have been acknowledged (Raft paper, section 7).
+            assert self._term_at(disk, point.index) != point.term, (
+                f"n{node.id} gives its log up for a state as of {point.index}, though it has that very entry"
+            )
+            self._bases[disk] = point.index
             terms.clear()
         if write.entries:
             del terms[write.entries[0].index - 1 - self._bases[disk] :]

@@ -92,6 +92,7 @@ class Client:
         self._rng = random.Random(seed)
         self._home = min(nodes) if self._rng.random() < world.faults.crowd else 0
         self._node_id = self._choose()
+        self._reads_only = self._rng.random() < world.faults.readers
         self._values = 0
         self._stopped = False
 
@@ -192,7 +193,7 @@ class Client:
             self._think()
             return
         count = self._rng.randint(1, self._world.faults.group_max)
-        only_reads = self._rng.random() < 0.4
+        only_reads = self._reads_only or self._rng.random() < 0.4
         commands = [self._command(only_reads) for _ in range(count)]
         stale = self._rng.random() < self._world.faults.stale
         group = self.ask(node, self._rng.choice((0, 0, 0, 1)), commands, stale=stale)

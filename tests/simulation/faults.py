@@ -29,13 +29,15 @@ class Faults:
     strays: bool  # Messages outlive the link that they were sent on.
     delay_us: int  # Usual time on the way,
     delay_tail: float  # and the share of messages that take up to fifty times as long.
-    cuts: float  # One-way cuts.
+    cuts: float  # One-way cuts: of one link, or of all that lead to a node, or away from it.
+    slows: float  # Links of a node that take up to an election timeout longer, for a while.
     partitions: float
     resets: float  # Links that end for no reason.
     fences: float  # A middlebox ends all links with a node, and refuses new ones.
 
     # Processes and disks.
     crashes: float
+    restarts: float  # One follower after the other is restarted, while a middlebox parts one from the leader.
     kills: float  # Share of crashes that leave the machine up: peers see links end and dials refused.
     storage_crashes: float  # Share of storage operations right behind which the power fails.
     down_ms: int  # How long a dead node stays dead, at most.
@@ -43,7 +45,9 @@ class Faults:
     flushes: float  # How often somebody wants a node's state flushed and its log cut, per node.
     write_us: int  # Usual time of a log write,
     slow_writes: float  # and the share of writes that take up to a hundred times as long.
-    transfer_us: int  # Longest time that it takes to bring a state to a peer.
+    transfer_us: int  # Longest time that it takes to bring a state to a peer, if nothing breaks.
+    broken_transfers: float  # Share of a transfer's messages with which its connection ends,
+    garbled: float  # and of its chunks that are damaged on the way.
     failed_syncs: float  # Share of syncs that fail; the node stops.
     pauses: float
     wipes: float  # At most one node per run, and none without a majority besides.
@@ -66,6 +70,7 @@ class Faults:
     crowd: float  # Share of clients that stay with one and the same node.
     think_ms: int  # Longest pause between two groups.
     group_max: int  # Commands in a group.
+    readers: float  # Share of clients that only read.
     stale: float  # Share of reading groups that take a state which is
     max_stale_ms: int  # so old, at most.
     impatient: float  # Share of groups whose client hangs up early.
@@ -120,6 +125,11 @@ def draw(rng: random.Random) -> Faults:
         impatient=some(0.1, absent=0.7),
         stale=some(0.2, 1.0, absent=0.6),
         max_stale_ms=rng.choice((20, 100, 1000)),
+        slows=some(0.4, 2.0, absent=0.7),
+        readers=some(0.5, absent=0.7),
+        restarts=some(0.4, absent=0.7),
+        broken_transfers=some(0.02, 0.2),
+        garbled=some(0.02, 0.1, absent=0.7),
     )
 
 

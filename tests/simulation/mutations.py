@@ -478,6 +478,19 @@ def _revision_without_the_place() -> Sequence[Replacement]:
 # -- Compaction and snapshots --------------------------------------------------------------------------
 
 
+def _acknowledged_tail_is_dropped() -> Sequence[Replacement]:
+    def install_snapshot(state: RaftState, install: InstallSnapshot) -> None:
+        point, log = install.point, state.log
+        follows = state.role is not Role.LEADER and install.term <= state.term
+        if follows and point.index > log.commit_index and log.matches(point.index, point.term):
+            state.restore(install)
+        else:
+            original(state, install)
+
+    original = follower.install_snapshot
+    return [(follower, "install_snapshot", install_snapshot)]
+
+
 def _install_rolls_back() -> Sequence[Replacement]:
     def install_snapshot(state: RaftState, install: InstallSnapshot) -> None:
         log = state.log
@@ -551,6 +564,27 @@ _LEASES: Final = {
     "pauses": 1.0,
     "delay_us": 8_000,
     "delay_tail": 0.1,
+}
+# Leaders that are heard by nobody go on hearing others, late.
+_LATE_ECHOES: Final = {
+    **_LEASES,
+    "readers": 0.6,
+    "clients": 20,
+    "park_ms": 100,
+    "request_timeout_ms": 150,
+    "crashes": 0.0,
+    "restarts": 0.0,
+    "cuts": 2.0,
+    "slows": 3.0,
+    "partitions": 0.0,
+    "pauses": 0.0,
+    "fences": 0.0,
+    "transfers": 0.0,
+    "delay_us": 1_000,
+    "delay_tail": 0.0,
+    "loss": 0.0,
+    "wipes": 0.0,
+    "changes": 0.0,
 }
 # Nothing is slow, but middleboxes say that leaders are gone which go on serving their clients.
 _FENCED: Final = {**_LEASES, "delay_us": 100, "delay_tail": 0.0, "partitions": 0.0, "fences": 4.0}
@@ -679,7 +713,7 @@ MUTATIONS: Final = (
     Mutation("reads without a round", 150, _read_without_a_round, _TWO_LEADERS),
     Mutation("stale reads of any age", 150, _stale_reads_of_any_age, _STALE),
     Mutation("the age of a state counts from the answer", 150, _age_from_the_answer, _STALE),
-    Mutation("a lease counts from the echo", 150, _lease_from_the_echo, _LEASES, rare=True),
+    Mutation("a lease counts from the echo", 150, _lease_from_the_echo, _LATE_ECHOES),
     Mutation("a reset link ends a voter's promise", 150, _reset_ends_a_promise, _FENCED),
     Mutation("a lease goes on through a handover", 150, _handover_keeps_the_lease, _DEAF),
     Mutation("reads before the index is applied", 30, _read_before_applied),
@@ -693,6 +727,7 @@ MUTATIONS: Final = (
     Mutation("replies of two clients change places", 30, _replies_change_places),
     Mutation("revision without the place in the entry", 30, _revision_without_the_place),
     Mutation("an install rolls back", 150, _install_rolls_back, _SNAPSHOTS),
+    Mutation("an install drops an acknowledged tail", 150, _acknowledged_tail_is_dropped, _SNAPSHOTS),
     Mutation("quorum by the old configuration", 60, _quorum_of_the_old_alone, _CHANGES),
     Mutation("no joint phase", 30, _no_joint_phase, _CHANGES),
     Mutation("promotion before catching up", 30, _promotion_too_early, _CHANGES),

@@ -2,11 +2,16 @@
 
 from collections.abc import Sequence
 from typing import Any, Final
+from zlib import crc32
+
+from msgspec.structs import replace
 
 from respraft.config import RaftConfig
+from respraft.peer.snapshot_transfer import Chunk, Offer, SnapshotMessage, SnapshotReceiver, Write
 from respraft.raft.log import RaftLog
-from respraft.raft.message import InstallSnapshot, SnapshotPoint
+from respraft.raft.message import Index, InstallSnapshot, NodeId, SnapshotPoint
 from respraft.replica.batch import Answer
+from respraft.replica.compaction import Compaction
 from respraft.replica.origin import Origin
 from respraft.replica.session import Session, SessionTable
 from respraft.replica.snapshots import Snapshots
@@ -28,6 +33,20 @@ _CUTS: Final = {
     "down_ms": 300,
     "loss": 0.0,
     "wipes": 0.0,
+}
+
+
+# The same, and states travel long, in pieces, on connections that break.
+_TRANSFERS: Final = {
+    **_CUTS,
+    "raft": RaftConfig(
+        heartbeat_ms=20, election_timeout_ms=160, compact_entries=3, keep_entries=0, keep_bytes=0
+    ),
+    "transfer_us": 200_000,
+    "broken_transfers": 0.2,
+    "garbled": 0.1,
+    "clients": 10,
+    "think_ms": 20,
 }
 
 
@@ -84,10 +103,36 @@ def _base_has_no_term() -> Sequence[Replacement]:
     return [(RaftLog, "compact_to", compact_to)]
 
 
+def _cut_past_a_transfer() -> Sequence[Replacement]:
+    def transfer_begun(self: Compaction, peer: NodeId, index: Index) -> None:
+        return
+
+    return [(Compaction, "transfer_begun", transfer_begun)]
+
+
+def _damaged_chunks_are_taken() -> Sequence[Replacement]:
+    def on_message(self: SnapshotReceiver, message: SnapshotMessage) -> Write:
+        assert isinstance(message, Chunk)
+        return original(self, replace(message, crc=crc32(message.data, self._course.crc)))
+
+    original = SnapshotReceiver.on_message
+    return [(SnapshotReceiver, "on_message", on_message)]
+
+
+def _another_state_is_carried_on() -> Sequence[Replacement]:
+    def continues(self: SnapshotReceiver, offer: Offer) -> bool:
+        return self.offer.files == offer.files
+
+    return [(SnapshotReceiver, "continues", continues)]
+
+
 STATE_MUTATIONS: Final = (
     Mutation("a state comes without its sessions", 30, _state_without_sessions, _CUTS),
     Mutation("a flush counts up to its end", 60, _flushed_up_to_its_end, _CUTS),
     Mutation("the log is cut without a flush", 30, _cut_without_a_flush, _CUTS),
     Mutation("what came with a state is sent again", 60, _sent_again_after_the_session_was_lost, _CUTS),
     Mutation("a base forgets its term", 30, _base_has_no_term, _CUTS),
+    Mutation("the log is cut past a transfer", 60, _cut_past_a_transfer, _TRANSFERS),
+    Mutation("damaged chunks of a state are taken", 60, _damaged_chunks_are_taken, _TRANSFERS),
+    Mutation("half a state is made whole with another one", 150, _another_state_is_carried_on, _TRANSFERS),
 )

@@ -36,11 +36,13 @@ class Link:
     number: int = 0  # Changes whenever the link comes up or ends.
     cuts: int = 0  # Faults that swallow what is sent this way.
     lost: bool = False  # Something was swallowed since the link came up.
+    slow_us: int = 0  # What is sent takes so much longer.
     ended_by_peer: bool = False  # The receiver's side ended it, as its sender sees it.
     accepted: bool = False  # It stands, as its receiver sees it.
     accepted_ended_by_peer: bool = False  # The sender's side ended it, as its receiver sees it.
     last_us: int = 0  # When the last message arrives.
     incarnation: int = 0  # Of the receiver.
+    addressed: bool = False  # Its sender has said in the handshake where it is reached.
 
 
 class Network:
@@ -75,7 +77,8 @@ class Network:
         number, incarnation = link.number, node.incarnation
         for _ in range(2 if rng.random() < faults.repeat else 1):
             slowness = rng.randint(1, 50) if rng.random() < faults.delay_tail else 1
-            arrival_us = world.schedule.now_us + int(faults.delay_us * slowness * (0.5 + rng.random()))
+            delay_us = link.slow_us + int(faults.delay_us * slowness * (0.5 + rng.random()))
+            arrival_us = world.schedule.now_us + delay_us
             if faults.in_order:
                 arrival_us = link.last_us = max(link.last_us, arrival_us)
             world.schedule.after(
@@ -114,6 +117,8 @@ class Network:
                 self._dial_later(link, 1000)
             elif link.sender == node.id and link.receiver not in targets and link.up:
                 self.end(link)
+            elif link.sender == node.id and link.up and not link.addressed and node.identity().address:
+                self.end(link)  # To be begun anew, as the peer network does.
             elif link.up and node.id in (link.sender, link.receiver):
                 self._check_again(node, link)
 
@@ -184,10 +189,10 @@ class Network:
             self.end(link)
 
     def heal_all(self) -> None:
-        """Take back all cuts and fences."""
+        """Take back all cuts and fences, and what makes links slow."""
         self._fences.clear()
         for link in self.links.values():
-            link.cuts = 0
+            link.cuts = link.slow_us = 0
             if link.lost:
                 self.end(link)
 
@@ -229,6 +234,8 @@ class Network:
             self._dial_later(link, REDIAL_US)
             return
         lives, met = (sender.lives, receiver.lives), receiver.identity()
+        said = sender.identity()
+        link.addressed = bool(said.address or said.founders)
         self._world.schedule.after(
             self._world.rng.randint(1, 2 * self._world.faults.delay_us),
             lambda: self._establish(link, lives, met),
@@ -256,6 +263,8 @@ class Network:
         link.incarnation = receiver.incarnation
         self._world.say(f"n{link.sender} has a link to n{link.receiver}")
         sender.give(lambda: self._link_up(sender, met))
+        if not link.addressed and sender.identity().address:
+            self.end(link)
 
     @staticmethod
     def _link_up(node: Node, peer: PeerIdentity) -> None:

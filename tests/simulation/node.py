@@ -208,6 +208,7 @@ class Node:
             self.core.last_index == 0,
             membership.origin,
             *membership.own_address,
+            membership.founders,
         )
 
     # -- Life and death ------------------------------------------------------------------------------

@@ -172,7 +172,7 @@ class Operator:
         request = Request(self, node, f"transfer to n{to}" if to else "transfer")
         node.wake()
         try:
-            node.replica.transfer_leadership(to, request)
+            node.replica.ask_for_transfer(to, request)
         except (NotLeader, TransferRefused) as error:
             self._world.say(f"{request}: {error!r}")
         else:

@@ -47,6 +47,7 @@ from tests.simulation.network import Network
 from tests.simulation.node import Node
 from tests.simulation.operator import Operator
 from tests.simulation.trace import LINES_KEPT, Trace
+from tests.simulation.transfer import CHUNKS_MAX
 
 TICKS: Final = 500
 """How long faults last by default: 5 s, some dozens of elections."""
@@ -130,6 +131,9 @@ class Simulation:
         self.leader_completeness = checkers.LeaderCompleteness()
         self.same_state = checkers.SameState()
         self.durability = checkers.Durability(self.state_machine_safety.entries)
+        self.transfers_can_be_followed = checkers.TransfersCanBeFollowed(
+            self.state_machine_safety.entries, self.faults.raft.keep_bytes_max
+        )
         self.configurations = checkers.Configurations(self.state_machine_safety.entries)
         self.revisions_are_unique = checkers.RevisionsAreUnique()
         self.joint_consensus = checkers.JointConsensus()
@@ -194,7 +198,7 @@ class Simulation:
         self.chaos.stop()
         settle_ms = ELECTION_TIMEOUTS * self.faults.raft.election_timeout_ms
         answer_ms = settle_ms + self.faults.park_ms + self.faults.request_timeout_ms
-        self._pass_ms(slowest_us / 1000)
+        self._pass_ms(slowest_us / 1000 + self.faults.raft.election_timeout_ms)
         self._wait(most_down_ms, lambda: self.liveness.up(list(self.nodes.values())))
         self._wait(settle_ms, lambda: self.liveness.leader(self._members()))
         for client in self.clients:
@@ -239,7 +243,9 @@ class Simulation:
         appends += max(node.core.last_index for node in self._members()) - len(known)
         longest = 1.5  # Times the usual time: `Network.send` and `process.py` draw from half of it to this.
         round_trip_us = longest * (2 * faults.delay_us + faults.write_us)
-        return int(faults.transfer_us + appends * round_trip_us) // 1000
+        # At the worst moment a transfer begins anew, of a state and then of the next one.
+        transfers_us = 2 * (faults.transfer_us + 4 * CHUNKS_MAX * round_trip_us)
+        return int(transfers_us + appends * round_trip_us) // 1000
 
     def _members(self) -> list[Node]:
         """The nodes that the cluster knows: not one that was wiped after the cluster had formed."""
@@ -381,6 +387,8 @@ class Simulation:
             self.say(f"n{node.id} leads term {core.term}, last {core.last_index} commit {core.commit_index}")
             self.election_safety.observe(node.id, core.term)
             self.leader_completeness.leads(node)
+        if ready.write is not None and ready.write.first_index:
+            self.transfers_can_be_followed.cut(node, ready.write.first_index)
         if ready.write is not None and ready.write.entries:
             entries = ready.write.entries
             disk = (node.id, node.incarnation)

@@ -1,7 +1,6 @@
 """What a driver is given in the simulator for whole states: flushes, transfers to peers, states that arrive.
 
-Each step takes a while, and the power may fail right behind it. A transfer is one piece here, which arrives
-whole or not at all: that its pieces come together in order is the business of `peer/` and its tests.
+Each step takes a while, and the power may fail right behind it. How a state travels is in `transfer.py`.
 """
 
 from collections.abc import Callable
@@ -10,10 +9,12 @@ from typing import TYPE_CHECKING, cast
 
 from respraft.node.driver import Driver
 from respraft.node.interface import States
-from respraft.raft.message import InstallSnapshot, NodeId, SnapshotPoint, Term
+from respraft.peer.snapshot_transfer import Offer
+from respraft.raft.message import Index, InstallSnapshot, NodeId, SnapshotPoint, Term
 from respraft.replica.applier import META_APPLIED, META_CONFIGURATION, decode_applied
 from respraft.replica.machine import META_PREFIX
 from respraft.storage.state_memory import MemoryStateStore
+from tests.simulation.transfer import Arriving, Sending, files_of, sizes_of
 
 if TYPE_CHECKING:
     from tests.simulation.node import Node, StateDisk
@@ -26,7 +27,10 @@ class SimulatedStates(States):
         self._node = node
         self._life = node.lives
         self._sending: set[NodeId] = set()
+        self.brought: dict[NodeId, Index] = {}
+        """Whose transfers are under way, and how far their states go, at least."""
         self._number = 0  # Of the newest state that has arrived.
+        self.arriving = Arriving(node, self._arrived)
         self._driver: Driver
 
     def start(self, driver: Driver) -> None:
@@ -42,23 +46,27 @@ class SimulatedStates(States):
         if peer in self._sending:
             return
         self._sending.add(peer)
-        self._driver.snapshot_begun(peer, self._node.replica.status().applied_index)
+        index = self._node.replica.status().applied_index
+        self._driver.snapshot_begun(peer, index)
+        self.brought[peer] = index
         flush, store = self._node.machine.begin_flush(), self._node.state
-        self._later(self._some_us(20_000), lambda: self._take_picture(peer, store, flush))
+        self._later(self._some_us(20_000), lambda: self._take_picture(peer, index, store, flush))
 
     def installed(self, install: InstallSnapshot) -> None:
         node = self._node
         assert install.state is node.states[install.state_number]
         node.say(f"goes over to state {install.state_number}, as of {install.point.index}")
         node.state_number = install.state_number
+        self.brought.clear()  # By a node that does not lead any more; they are of no use to a later leader.
         for number in [number for number in node.states if number < install.state_number]:
             del node.states[number]
         node.world.installed(node)
         node.storage_point()
 
-    def arrived(self, term: Term, picture: bytes) -> None:
-        """A peer's state is here, whole. It is made durable, and then offered to the driver."""
-        node = self._node
+    def _arrived(self, offer: Offer, picture: bytes) -> None:
+        """A peer's state is here, whole and durable. It is opened, and then offered to the driver."""
+        node, term = self._node, offer.term
+        node.say(f"has received the state of n{offer.sender}")
         number = self._number = max(self._number, *node.states) + 1
         store = node.new_state(picture)
         node.storage_point()
@@ -81,7 +89,9 @@ class SimulatedStates(States):
         self._node.storage_point()
         self._later(self._some_us(100), lambda: self._node.give(self._driver.flushed))
 
-    def _take_picture(self, peer: NodeId, store: MemoryStateStore, flush: Callable[[], None]) -> None:
+    def _take_picture(
+        self, peer: NodeId, index: Index, store: MemoryStateStore, flush: Callable[[], None]
+    ) -> None:
         flush()
         path = Path(str(len(store.checkpoints)))
         store.checkpoint(path)
@@ -89,32 +99,27 @@ class SimulatedStates(States):
         store.checkpoints[path] = b""
         self._node.storage_point()
         term = self._node.core.term  # As of the picture, or later.
-        most_us = self._node.world.faults.transfer_us
-        self._later(self._some_us(most_us), lambda: self._deliver(peer, term, picture))
+        self._bring(peer, term, index, picture, lambda arrived: self._brought(peer, arrived))
         if self._node.world.rng.random() < self._node.world.faults.repeat:
             # As from another leader before or after, whose transfer took its own time.
-            self._later(self._some_us(2 * most_us), lambda: self._arrive_again(peer, term, picture))
+            wait_us = self._some_us(2 * self._node.world.faults.transfer_us)
+            self._later(wait_us, lambda: self._bring(peer, term, index, picture, lambda _: None))
 
-    def _deliver(self, peer: NodeId, term: Term, picture: bytes) -> None:
-        node = self._node
-        arrived = self._arrive(peer, term, picture)
+    def _bring(
+        self, peer: NodeId, term: Term, index: Index, picture: bytes, ended: Callable[[bool], None]
+    ) -> None:
+        node, rng = self._node, self._node.world.rng
+        files = files_of(picture, pieces=3)
+        offer = Offer(node.id, rng.getrandbits(62), term, index, sizes_of(files))
+        Sending(node, peer, offer, files, ended).connect()
+
+    def _brought(self, peer: NodeId, arrived: bool) -> None:
         patience_us = self._some_us(50_000) if arrived else 50_000
-        self._later(patience_us, lambda: node.give(lambda: self._end(peer)))
-
-    def _arrive_again(self, peer: NodeId, term: Term, picture: bytes) -> None:
-        self._arrive(peer, term, picture)
-
-    def _arrive(self, peer: NodeId, term: Term, picture: bytes) -> bool:
-        node = self._node
-        receiver = node.world.reach(node, peer)
-        if receiver is None or node.world.rng.random() <= node.world.faults.loss:
-            return False
-        node.world.say(f"n{node.id} has brought its state to n{peer}")
-        receiver.guarded(lambda: receiver.states_thread.arrived(term, picture))
-        return True
+        self._later(patience_us, lambda: self._node.give(lambda: self._end(peer)))
 
     def _end(self, peer: NodeId) -> None:
         self._sending.discard(peer)
+        self.brought.pop(peer, None)
         self._driver.snapshot_ended(peer)
 
     def _some_us(self, most_us: int) -> int:
