@@ -446,6 +446,42 @@ def test_members_are_replaced_in_one_change_asked_of_any_node(nodes: Nodes, tmp_
     assert stays[0].write(b"1") == 9
 
 
+def test_two_of_three_members_are_replaced_in_one_change_the_leader_included(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    nodes.all[0].write(b"7")
+    leader = nodes.leader()
+    stays = next(node for node in nodes.all if node is not leader)
+    stayer = stays.status().id
+    new = [
+        respraft.Member(number, f"{LOOPBACK}:{port}")
+        for number, port in zip((4, 5), free_ports(2), strict=True)
+    ]
+    coming = [
+        respraft.Node(
+            Counter(),
+            respraft.Configuration(
+                id=member.id,
+                directory=tmp_path / str(member.id),
+                peer_listen=member.peer,
+                join=nodes.members,
+                timeout_s=PATIENT_S,
+            ),
+        )
+        for member in new
+    ]
+    with coming[0], coming[1]:
+        wanted = [nodes.members[stayer - 1], *new]
+        stays.set_members(wanted)
+        for node in (stays, *coming):
+            assert eventually(lambda node=node: node.status().members == tuple(wanted))  # type: ignore[misc]
+        # The two that have left can be gone: the new three decide among themselves.
+        for node in nodes.all:
+            if node is not stays:
+                node.stop()
+        assert [coming[0].write(b"1"), coming[1].write(b"1"), stays.write(b"1")] == [8, 9, 10]
+
+
 def test_a_node_that_cannot_be_reached_is_not_added(nodes: Nodes) -> None:
     before = nodes.all[0].status().members or tuple(nodes.members)
     nobody = respraft.Member(4, f"{LOOPBACK}:{free_ports(1)[0]}")
