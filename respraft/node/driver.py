@@ -28,8 +28,9 @@ from typing import Final, NoReturn
 from respraft.config import TICK_MS
 from respraft.node.interface import Clocks, EventLoop, Links, LogWriter, States
 from respraft.raft.message import HeartbeatRequest, HeartbeatResponse, Index, InstallSnapshot, NodeId
-from respraft.replica.batch import Answer
+from respraft.replica.batch import Answer, Client, Refusal
 from respraft.replica.gathering import HOLD_MS
+from respraft.replica.machine import Command
 from respraft.replica.replica import Replica
 from respraft.replica.status import Outgoing, ReplicaMessage
 
@@ -131,6 +132,26 @@ class Driver:
             self._observe()
             self._loop.call_soon(self._turn)
 
+    def submit(
+        self,
+        client: Client,
+        writes: list[Command],
+        reads: list[tuple[int, Command]],
+        database: int,
+        size: int,
+    ) -> Refusal | None:
+        """Give the replica a client's group that holds a write; a turn follows if it can change anything.
+
+        Of fifty clients who are waited for each pass of the loop brings a few: a turn each would do nothing.
+        """
+        replica = self._replica
+        if not replica.gathers:
+            self.wake()  # Before, so that a new batch begins as of now.
+        refusal = replica.submit(client, writes, reads, database, size)
+        if not replica.gathers:
+            self.wake()  # It was the last that the others had waited for, or the batch is full.
+        return refusal
+
     def received(self, sender: NodeId, incarnation: int, message: ReplicaMessage) -> None:
         """Take a message from a peer."""
         self.wake()
@@ -192,7 +213,8 @@ class Driver:
         if output.write is not None:
             self._installing = output.write.snapshot
             self._log_writer.begin(output.write)
-        self._send(output.messages)
+        if output.messages:
+            self._send(output.messages)
         apply_s = self._monotonic_s()
         try:
             outcome = self._replica.finish_turn()
@@ -239,7 +261,8 @@ class Driver:
         if self._installing is not None:
             self._states.installed(self._installing)
             self._installing = None
-        self._send(messages)
+        if messages:
+            self._send(messages)
         # At once, and not behind the input of this pass: the disk would be idle until then.
         self._turn()
 

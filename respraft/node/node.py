@@ -175,8 +175,7 @@ class Node(Generic[M]):
         size: int,
     ) -> Refusal | None:
         """Take a client's group that holds a write, and have a turn follow; see `Origin.submit`."""
-        self.driver.wake()
-        return self.replica.submit(client, writes, reads, database, size)
+        return self.driver.submit(client, writes, reads, database, size)
 
     def submit_reads(
         self, client: NodeClient, commands: list[Command], database: int, size: int

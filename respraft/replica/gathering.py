@@ -43,12 +43,16 @@ class Gathering:
         else:
             self._until_ms = now_ms + HOLD_MS
 
+    def lacks(self, gathered: int) -> bool:
+        """Tell whether there is a hold, however long yet, and too few have gathered to end it."""
+        # Some clients think first: an eighth of them is not waited for.
+        return self._until_ms > 0 and gathered < self._expected - self._expected // 8
+
     def holds(self, gathered: int, now_ms: float) -> bool:
         """Tell whether the `gathered` clients should wait for more. Call it when they could go otherwise."""
         if not self._until_ms:
             return False
-        # Some clients think first: an eighth of them is not waited for.
-        if gathered >= self._expected - self._expected // 8:
+        if not self.lacks(gathered):
             self._skips = 0
         elif now_ms < self._until_ms:
             return True

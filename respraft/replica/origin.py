@@ -95,6 +95,23 @@ class Origin:
         return self._bytes
 
     @property
+    def gathers(self) -> bool:
+        """Whether there are commands which all wait for a batch under way, or for others to join them.
+
+        The next turn can do nothing about them unless something else comes, be it that the hold ends.
+        """
+        gathered = len(self._open.groups)
+        if not gathered or self._waiting:
+            return False
+        return len(self._outstanding) >= OUTSTANDING_MAX or self._gathering.lacks(gathered)
+
+    @property
+    def can_go(self) -> bool:
+        """Whether there are commands that wait for nothing but a turn and, maybe, a leader."""
+        gathered = len(self._open.groups)
+        return gathered > 0 and not self.gathers
+
+    @property
     def congested(self) -> bool:
         """Whether client sockets should not be read for now."""
         return self._bytes > self._client.in_flight_bytes_max
@@ -225,7 +242,9 @@ class Origin:
         self._sent = max(self._sent, sequence)
         self._moved_ms = now_ms
         self._bytes -= batch.bytes_total
-        self._gathering.answered(len(batch.groups), len(self._open.groups), now_ms)
+        gathered = len(self._open.groups)
+        self._gathering.answered(len(batch.groups), gathered, now_ms)
+        self.holding = gathered > 0 and self._gathering.lacks(gathered)
         return batch
 
     def installed(self, session: Session | None, now_ms: float) -> tuple[list[Answer], list[object]]:

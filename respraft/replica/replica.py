@@ -173,6 +173,11 @@ class Replica:
             self._barrier.submit(ReadGroup(client, database, commands, size, self._now_ms))
         return refusal
 
+    @property
+    def gathers(self) -> bool:
+        """Whether commands with writes wait for each other, so that one more needs no turn; see `Origin`."""
+        return self._origin.gathers
+
     def withdraw(self, client: Client, size: int) -> bool:
         """Forget a client's group of one write if it was not handed over yet; see `Origin.withdraw`."""
         return self._origin.withdraw(client, size)
@@ -477,8 +482,8 @@ class Replica:
         self._answers += applier.apply(entries, self._now_ms, self.samples)
         self._core.applied(applier.index)
         self.snapshots.applied(entries)
-        if self._origin.session != session:
-            self._again = True  # What has waited for a session can go.
+        if self._origin.session != session or self._origin.can_go:
+            self._again = True  # What has waited for a session, or for the batch before, can go.
         if self._loading and self._core.commit_index - applier.index <= LOADING_ENTRIES:
             self._loading = False
 

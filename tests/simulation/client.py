@@ -137,7 +137,6 @@ class Client:
     def _submit(self, node: Node, group: Group) -> None:
         if group.life != node.lives:
             return
-        node.wake()
         writes: list[list[bytes]] = []
         reads: list[tuple[int, list[bytes]]] = []
         for command in group.commands:
@@ -147,8 +146,9 @@ class Client:
                 writes.append(list(command))
         size = sum(len(word) for command in group.commands for word in command)
         if writes:
-            refusal = node.replica.submit(group, writes, reads, group.database, size)
+            refusal = node.driver.submit(group, writes, reads, group.database, size)
         else:
+            node.wake()
             submit = node.replica.submit_stale_reads if group.stale else node.replica.submit_reads
             refusal = submit(group, [read for _, read in reads], group.database, size)
         if refusal is not None and group.outcome is Outcome.WAITING:

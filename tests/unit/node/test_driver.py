@@ -20,6 +20,7 @@ from respraft.raft.message import (
 )
 from respraft.raft.ready import LogWrite, Role
 from respraft.replica.batch import Answer
+from respraft.replica.gathering import HOLD_MS
 from respraft.replica.status import ReplicaMessage
 from tests.unit.replica.cluster import WALL_MS, Cluster
 
@@ -190,6 +191,35 @@ def test_the_disk_has_its_work_before_the_node_applies() -> None:
             machine.complete()
     assert applied == [first - 1, first - 1], "the entry before is applied while the next one is written"
     assert replica.status().applied_index == first
+
+
+def test_commands_that_wait_for_others_take_no_turn() -> None:
+    cluster = Cluster(3)
+    driver, machine = drive(cluster, cluster.leader_id())
+    driver.take_timings()
+    for client in ("a", "b", "c"):
+        assert driver.submit(client, [SET], [], 0, 10) is None
+        machine.one_pass()
+    origin = cluster.leader().replica.status()
+    assert origin.outstanding == 1, "the first has gone, the others wait for its end"
+    assert machine.events.count("write") == 1
+    turns = len(driver.take_timings().turn_s)
+    assert turns == 2, "one for the first, and one as the next batch began"
+
+
+def test_a_command_that_gathered_meanwhile_goes_when_nobody_else_comes() -> None:
+    """The clients of the batch before do not come back, and no tick comes to its help."""
+    cluster = Cluster(1)
+    driver, machine = drive(cluster, cluster.leader_id())
+    for client in ("a", "b"):
+        driver.submit(client, [SET], [], 0, 10)
+        machine.one_pass()
+    machine.complete()
+    assert [answer.client for answer in machine.answers] == ["a"]
+    machine.one_pass(HOLD_MS + 0.1)
+    machine.one_pass()
+    machine.complete()
+    assert [answer.client for answer in machine.answers] == ["a", "b"]
 
 
 def test_a_paused_node_hears_its_peers_before_its_clock_goes_on() -> None:
