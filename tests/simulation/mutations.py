@@ -478,19 +478,6 @@ def _revision_without_the_place() -> Sequence[Replacement]:
 # -- Compaction and snapshots --------------------------------------------------------------------------
 
 
-def _acknowledged_tail_is_dropped() -> Sequence[Replacement]:
-    def install_snapshot(state: RaftState, install: InstallSnapshot) -> None:
-        point, log = install.point, state.log
-        follows = state.role is not Role.LEADER and install.term <= state.term
-        if follows and point.index > log.commit_index and log.matches(point.index, point.term):
-            state.restore(install)
-        else:
-            original(state, install)
-
-    original = follower.install_snapshot
-    return [(follower, "install_snapshot", install_snapshot)]
-
-
 def _install_rolls_back() -> Sequence[Replacement]:
     def install_snapshot(state: RaftState, install: InstallSnapshot) -> None:
         log = state.log
@@ -727,7 +714,6 @@ MUTATIONS: Final = (
     Mutation("replies of two clients change places", 30, _replies_change_places),
     Mutation("revision without the place in the entry", 30, _revision_without_the_place),
     Mutation("an install rolls back", 150, _install_rolls_back, _SNAPSHOTS),
-    Mutation("an install drops an acknowledged tail", 150, _acknowledged_tail_is_dropped, _SNAPSHOTS),
     Mutation("quorum by the old configuration", 60, _quorum_of_the_old_alone, _CHANGES),
     Mutation("no joint phase", 30, _no_joint_phase, _CHANGES),
     Mutation("promotion before catching up", 30, _promotion_too_early, _CHANGES),
