@@ -293,6 +293,7 @@ class RaftNode(RaftState):
             last_term=log.last_term,
             stable_index=log.stable_index,
             commit_index=log.commit_index,
+            commit_term=log.term(log.commit_index),
             applied_index=log.applied_index,
             configuration=self.configuration,
             peers=peers,

@@ -127,6 +127,9 @@ class RaftStatus:
     stable_index: Index
     """0 while a received state is about to take the place of the log."""
     commit_index: Index
+    commit_term: Term
+    """Of the entry there. Below `term`, more may be committed than this node knows: it has heard of no commit
+    in this term, and counts from what it had written down."""
     applied_index: Index
     configuration: Configuration | None
     peers: tuple[PeerStatus, ...]

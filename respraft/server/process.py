@@ -111,7 +111,7 @@ async def _start(config: Config, node: Node[KeyspaceMachine], undo: contextlib.A
             await server.listen(config.client.listen)
     http = HttpServer(
         live=lambda: (True, "alive"),
-        ready=lambda: readiness(config, node.replica),
+        ready=lambda: readiness(node.replica),
         metrics=metrics.render,
     )
     undo.push_async_callback(http.close)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 from prometheus_client import Counter, Histogram
 
 from respraft import metrics
-from respraft.config import Config
 from respraft.node.node import Node
 from respraft.peer.interface import PeerStatus
 from respraft.raft.configuration import Configuration, Member
@@ -84,7 +83,7 @@ def snapshots(node: Node[Any]) -> list[SnapshotStatus]:
     ]
 
 
-def readiness(config: Config, replica: Replica) -> tuple[bool, str]:
+def readiness(replica: Replica) -> tuple[bool, str]:
     """Return whether clients should be sent here, and a line that says why (not)."""
     state = replica.status()
     raft = state.raft
@@ -98,6 +97,8 @@ def readiness(config: Config, replica: Replica) -> tuple[bool, str]:
         return False, "the cluster has not formed: its first start needs all members"
     if raft.leader == NOBODY:
         return False, "no leader known"
+    if raft.commit_term < raft.term:
+        return False, f"not told yet how much is committed in term {raft.term}"
     if raft.commit_index - state.applied_index > READY_ENTRIES_MAX:
         return False, f"behind: {state.applied_index} of {raft.commit_index} entries applied"
     return True, f"ready: node {raft.id} is {raft.role} in term {raft.term}"
