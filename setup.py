@@ -40,7 +40,6 @@ MODULES: Final = (
     "respraft/replica/applier.py",
     "respraft/replica/compaction.py",
     "respraft/replica/gathering.py",
-    "respraft/replica/handover.py",
     "respraft/replica/leading.py",
     "respraft/replica/membership.py",
     "respraft/replica/origin.py",

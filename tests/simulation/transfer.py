@@ -6,6 +6,7 @@ Connections, retries and patience are written anew here, since in production the
 (`peer/snapshot_network.py`).
 """
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -31,6 +32,9 @@ from respraft.raft.ready import Role
 
 if TYPE_CHECKING:
     from tests.simulation.node import Node
+
+PUMP_US: Final = 100
+"""A sender looks again not sooner."""
 
 LOOK_US: Final = 20_000
 """How often a sender sees whether its connection stands, and how long it waits with the next one."""
@@ -149,10 +153,11 @@ class Sending:
             chunk = self._garbled(self._sender.chunk(data))
             arriving = receiver.states_thread.arriving
             connection.carry(receiver, lambda: arriving.took(connection, chunk))
-            want = 0.0001
-        if want < 1e6:
+            want = 0.0
+        if want < math.inf:
             self._pumping = True
-            self._later(want * 1e6 + 1, lambda: self._pump(connection))
+            # At least so long: what rounding leaves of a wait would be no time at all, again and again.
+            self._later(max(want * 1e6, PUMP_US), lambda: self._pump(connection))
 
     def _garbled(self, chunk: Chunk) -> Chunk:
         rng = self._node.world.rng
