@@ -248,7 +248,11 @@ def _notice_due(state: RaftState, peer: Progress, base_index: Index) -> bool:
 
 def _replicate(state: RaftState, peer_id: NodeId, peer: Progress) -> bool:
     """Queue at most one append for a peer. Returns whether there is more that it could take now."""
-    if peer.paused or peer.snapshot:
+    if peer.snapshot:
+        if peer.check_due:
+            _ask_for_base(state, peer_id, peer)
+        return False
+    if peer.paused:
         return False
     log, config = state.log, state.config
     if peer.next_index < log.first_index:
@@ -277,3 +281,13 @@ def _replicate(state: RaftState, peer_id: NodeId, peer: Progress) -> bool:
         AppendRequest(state.node_id, state.term, base_index, base_term, log.commit_index, entries),
     )
     return bool(entries) and not peer.probing and last_index < log.last_index
+
+
+def _ask_for_base(state: RaftState, peer_id: NodeId, peer: Progress) -> None:
+    """Ask a peer that needs a state whether it has it: it said so once, and that may have been lost."""
+    base = state.log.base
+    peer.asked(state.ticks)
+    state.send(
+        peer_id,
+        AppendRequest(state.node_id, state.term, base.index, base.term, state.log.commit_index, []),
+    )

@@ -7,8 +7,9 @@ A peer is in one of three states:
 * **streaming**: everything sent is expected to fit. Appends follow each other without waiting for
   answers, as far as the window (appends and bytes in flight) allows. A refusal means that something was
   lost, and leads back to probing.
-* **snapshot**: it needs entries that are gone from the leader's log. It is sent heartbeats only, until the
-  transfer of a state has ended, or until it says that it has everything up to the log's base after all.
+* **snapshot**: it needs entries that are gone from the leader's log. It is sent no entries until the transfer
+  of a state has ended, or until it says that it has everything up to the log's base after all. That word
+  may be lost on its way, so whoever answers heartbeats is asked for it with every one.
 
 A node that doesn't answer is sent nothing but heartbeats: its first answer to one is what lets a probe
 that went unanswered be repeated. The window bounds what a slow peer costs: entries that wait for it stay in
@@ -55,7 +56,7 @@ class Progress:
         self.paused = False  # Probing: a probe is out and not answered.
         self.snapshot = False  # Probing, but only once the transfer of a state has ended.
         self.probe_last: Index = next_index - 1  # Last index of that probe; its base while none is out.
-        self.check_due = False  # Streaming: answers stand out for long; ask whether the log still fits.
+        self.check_due = False  # An answer stands out for long; ask whether the log (still) fits.
         self.inflight: deque[tuple[Index, int]] = deque()  # Last index and bytes of each unanswered append.
         self.inflight_bytes = 0
         self.sent_tick = tick  # When the last append left.
@@ -89,6 +90,11 @@ class Progress:
             self.next_index = last_index + 1
             self.inflight.append((last_index, size))
             self.inflight_bytes += size
+
+    def asked(self, tick: int) -> None:
+        """It is being asked whether it has the state that it is sent."""
+        self.sent_tick = tick
+        self.check_due = False
 
     def accepted(self, match_index: Index) -> bool:
         """The peer has everything up to `match_index` on disk. Returns whether that is news.
@@ -152,7 +158,9 @@ class Progress:
         """The peer lives. If an append stands out for longer than `patience_ticks`, it may be lost."""
         if tick - self.sent_tick < patience_ticks:
             return
-        if self.probing:
+        if self.snapshot:
+            self.check_due = True
+        elif self.probing:
             self.paused = False
         elif self.inflight:
             self.check_due = True
