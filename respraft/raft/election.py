@@ -13,6 +13,9 @@ A pre-vote asks whether an election would succeed and changes no term, so a node
 nobody. Whoever has heard a leader within the base election timeout refuses both kinds of votes, unless
 that leader itself wants to be replaced (`transfer`).
 
+Who has not answered is asked again with the patience of a heartbeat. A link may come up, or be renewed, just as
+an answer is on its way, and else one lost message would cost a whole election timeout.
+
 What a vote rests on is on disk before it counts: a candidate's request leaves, and its own vote
 counts, once its new term is durable; so does another's vote once that one's disk has it.
 
@@ -38,6 +41,8 @@ def tick(state: RaftState) -> None:
     if state.bound_by_past:
         state.bound_by_past = False
         state.bind(state.config.election_timeout_ms)
+    if state.role is not Role.FOLLOWER and state.ticks >= state.ask_tick:
+        _ask_voters(state)
     if state.ticks < state.election_tick or state.is_bound():
         return
     if state.may_campaign():
@@ -75,10 +80,7 @@ def campaign(state: RaftState, *, transfer: bool = False) -> None:
     state.leader = NOBODY
     state.ballots.clear()
     state.reset_election_timer()
-    log = state.log
-    request = PreVoteRequest(state.node_id, state.term + 1, log.last_index, log.last_term)
-    for voter in _other_voters(state):
-        state.send(voter, request)
+    _ask_voters(state)
     _count(state, state.node_id, granted=True)
 
 
@@ -164,10 +166,23 @@ def _stand(state: RaftState, *, transfer: bool) -> None:
     state.ballots.clear()
     state.reset_election_timer()
     state.clock.forget_voters()
+    state.stands_for_transfer = transfer
+    _ask_voters(state)
+
+
+def _ask_voters(state: RaftState) -> None:
+    """Ask those who have not answered in this round for what it is about."""
+    state.ask_tick = state.ticks + state.heartbeat_ticks
     log = state.log
-    request = VoteRequest(state.node_id, state.term, log.last_index, log.last_term, transfer)
-    for voter in _other_voters(state):
-        state.send_durable(voter, request)
+    if state.role is Role.PRE_CANDIDATE:
+        pre_vote = PreVoteRequest(state.node_id, state.term + 1, log.last_index, log.last_term)
+        for voter in _not_answered(state):
+            state.send(voter, pre_vote)
+        return
+    transfer = state.stands_for_transfer
+    vote = VoteRequest(state.node_id, state.term, log.last_index, log.last_term, transfer)
+    for voter in _not_answered(state):
+        state.send_durable(voter, vote)
 
 
 def _count(state: RaftState, voter: NodeId, *, granted: bool) -> None:
@@ -188,7 +203,9 @@ def _count(state: RaftState, voter: NodeId, *, granted: bool) -> None:
         state.become_follower(state.term, NOBODY)
 
 
-def _other_voters(state: RaftState) -> list[NodeId]:
+def _not_answered(state: RaftState) -> list[NodeId]:
     configuration = state.configuration
     assert configuration is not None, "who campaigns has a configuration"
-    return [voter for voter in configuration.voters() if voter != state.node_id]
+    return [
+        voter for voter in configuration.voters() if voter != state.node_id and voter not in state.ballots
+    ]

@@ -105,6 +105,8 @@ class RaftState:
         self.reset_election_timer()
 
         self.ballots: dict[NodeId, bool] = {}  # Answers in the election under way, own one included.
+        self.ask_tick = 0  # When those who have not answered are asked again.
+        self.stands_for_transfer = False  # A candidate whom the leader has asked to stand.
         self.peers: dict[NodeId, Progress] = {}  # Sorted by id; empty unless leading.
         self.reads = ReadIndex()
         self.transfer: Transfer | None = None  # Under way; only on a leader.
