@@ -485,7 +485,7 @@ def test_two_of_three_members_are_replaced_in_one_change_the_leader_included(
 def test_a_node_that_cannot_be_reached_is_not_added(nodes: Nodes) -> None:
     before = nodes.all[0].status().members or tuple(nodes.members)
     nobody = respraft.Member(4, f"{LOOPBACK}:{free_ports(1)[0]}")
-    for node in nodes.all:
+    for node in (nodes.leader(), nodes.followers()[0]):
         with pytest.raises(respraft.ChangeRefused, match="cannot reach node 4"):
             node.set_members([*nodes.members, nobody])
     with pytest.raises(respraft.ChangeRefused):

@@ -54,6 +54,7 @@ class Mutation:
     weather: Mapping[str, Any] = field(
         default_factory=dict
     )  # Not drawn but given, where it is rare otherwise.
+    first: int = 0  # The hunt begins with this seed, which found it when this was written.
     rare: bool = False  # In every weather tried: it takes many seeds, and is left to `make mutations`.
 
     @contextmanager
@@ -67,9 +68,9 @@ class Mutation:
             for (owner, name, _), original in zip(replacements, originals, strict=True):
                 _replace(owner, name, original)
 
-    def hunt(self, *, first: int = 0, ticks: int) -> Result | None:
+    def hunt(self, *, ticks: int) -> Result | None:
         """Run seeds until one fails; None if none does."""
-        return next(self.found(range(first, first + self.seeds), ticks=ticks), None)
+        return next(self.found(range(self.first, self.first + self.seeds), ticks=ticks), None)
 
     def found(self, seeds: Iterable[int], *, ticks: int) -> Iterator[Result]:
         """Run these seeds, and yield those that fail."""
@@ -676,47 +677,49 @@ _OWN_TIME: Final = {
 }
 
 MUTATIONS: Final = (
-    Mutation("vote not persisted", 30, _vote_not_persisted),
-    Mutation("promises leave before the disk has them", 30, _promises_before_the_disk),
-    Mutation("logs compared by length, then term", 150, _length_before_term, _LONG_LOSERS),
-    Mutation("two votes in a term", 30, _two_votes_per_term, _EVEN),
-    Mutation("half of the voters elect", 30, _half_is_a_majority, _EVEN),
-    Mutation("a wiped node votes", 150, _wiped_node_votes, _WIPES),
-    Mutation("commit by counting older terms", 30, _commit_by_older_term, _SHORT_REIGNS),
-    Mutation("commit counts what the leader has not written", 30, _commit_counts_own_unwritten),
+    Mutation("vote not persisted", 30, _vote_not_persisted, first=4),
+    Mutation("promises leave before the disk has them", 30, _promises_before_the_disk, first=1),
+    Mutation("logs compared by length, then term", 150, _length_before_term, _LONG_LOSERS, first=20),
+    Mutation("two votes in a term", 30, _two_votes_per_term, _EVEN, first=10),
+    Mutation("half of the voters elect", 30, _half_is_a_majority, _EVEN, first=1),
+    Mutation("a wiped node votes", 150, _wiped_node_votes, _WIPES, first=3),
+    Mutation("commit by counting older terms", 30, _commit_by_older_term, _SHORT_REIGNS, first=1),
+    Mutation("commit counts what the leader has not written", 30, _commit_counts_own_unwritten, first=2),
     Mutation("commit by half of the voters", 30, _upper_middle_is_committed),
     Mutation("commit reaches into a stale tail", 150, _stale_tail_is_committed, _LONG_LOSERS),
     Mutation("acceptance covers a stale tail", 150, _stale_tail_is_confirmed, _SHORT_REIGNS, rare=True),
-    Mutation("the log is cut where a late append ends", 30, _cut_without_conflict, _OWN_TIME),
-    Mutation("the log is not compared", 30, _log_not_compared),
-    Mutation("replaced entries count as written", 30, _acknowledged_though_replaced),
-    Mutation("applied before it is durable here", 30, _applied_before_durable),
-    Mutation("a lost append is not sent again", 30, _lost_append_is_lost),
-    Mutation("time jumps at an election", 30, _time_jumps),
-    Mutation("time is the leader's wall clock", 30, _time_is_wall_clock),
-    Mutation("a restarted leader asks no voter for the time", 150, _time_of_voters_not_heard, _RESTARTS),
-    Mutation("reads before an entry of the own term", 150, _reads_before_own_term, _SHORT_REIGNS),
+    Mutation("the log is cut where a late append ends", 30, _cut_without_conflict, _OWN_TIME, first=2),
+    Mutation("the log is not compared", 30, _log_not_compared, first=9),
+    Mutation("replaced entries count as written", 30, _acknowledged_though_replaced, first=1),
+    Mutation("applied before it is durable here", 30, _applied_before_durable, first=1),
+    Mutation("a lost append is not sent again", 30, _lost_append_is_lost, first=2),
+    Mutation("time jumps at an election", 30, _time_jumps, first=8),
+    Mutation("time is the leader's wall clock", 30, _time_is_wall_clock, first=3),
+    Mutation(
+        "a restarted leader asks no voter for the time", 150, _time_of_voters_not_heard, _RESTARTS, first=2
+    ),
+    Mutation("reads before an entry of the own term", 150, _reads_before_own_term, _SHORT_REIGNS, first=7),
     Mutation("a read joins an older round", 150, _read_joins_older_round, _OWN_TIME, rare=True),
-    Mutation("reads without a round", 150, _read_without_a_round, _TWO_LEADERS),
-    Mutation("stale reads of any age", 150, _stale_reads_of_any_age, _STALE),
-    Mutation("the age of a state counts from the answer", 150, _age_from_the_answer, _STALE),
-    Mutation("a lease counts from the echo", 150, _lease_from_the_echo, _LATE_ECHOES),
-    Mutation("a reset link ends a voter's promise", 150, _reset_ends_a_promise, _FENCED),
-    Mutation("a lease goes on through a handover", 150, _handover_keeps_the_lease, _DEAF),
-    Mutation("reads before the index is applied", 30, _read_before_applied),
-    Mutation("reads expire keys by the node's clock", 30, _reads_expire_by_own_clock),
-    Mutation("sequence not checked", 30, _sequence_not_checked),
-    Mutation("a gap in the sequence is accepted", 30, _gap_accepted, _GAPS),
-    Mutation("sessions lost at a restart", 30, _sessions_lost_at_restart),
-    Mutation("results from the local copy of a batch", 150, _results_from_local_copy),
-    Mutation("an unknown outcome is called a refusal", 150, _unknown_called_refused),
-    Mutation("batches are not sent again to a new leader", 150, _never_sent_again),
+    Mutation("reads without a round", 150, _read_without_a_round, _TWO_LEADERS, first=7),
+    Mutation("stale reads of any age", 150, _stale_reads_of_any_age, _STALE, first=2),
+    Mutation("the age of a state counts from the answer", 150, _age_from_the_answer, _STALE, first=41),
+    Mutation("a lease counts from the echo", 150, _lease_from_the_echo, _LATE_ECHOES, first=90),
+    Mutation("a reset link ends a voter's promise", 150, _reset_ends_a_promise, _FENCED, first=4),
+    Mutation("a lease goes on through a handover", 150, _handover_keeps_the_lease, _DEAF, first=59),
+    Mutation("reads before the index is applied", 30, _read_before_applied, first=3),
+    Mutation("reads expire keys by the node's clock", 30, _reads_expire_by_own_clock, first=4),
+    Mutation("sequence not checked", 30, _sequence_not_checked, first=3),
+    Mutation("a gap in the sequence is accepted", 30, _gap_accepted, _GAPS, first=3),
+    Mutation("sessions lost at a restart", 30, _sessions_lost_at_restart, first=1),
+    Mutation("results from the local copy of a batch", 150, _results_from_local_copy, first=7),
+    Mutation("an unknown outcome is called a refusal", 150, _unknown_called_refused, first=8),
+    Mutation("batches are not sent again to a new leader", 150, _never_sent_again, first=3),
     Mutation("replies of two clients change places", 30, _replies_change_places),
     Mutation("revision without the place in the entry", 30, _revision_without_the_place),
-    Mutation("an install rolls back", 150, _install_rolls_back, _SNAPSHOTS),
-    Mutation("quorum by the old configuration", 60, _quorum_of_the_old_alone, _CHANGES),
-    Mutation("no joint phase", 30, _no_joint_phase, _CHANGES),
-    Mutation("promotion before catching up", 30, _promotion_too_early, _CHANGES),
-    Mutation("sessions of removed nodes stay", 60, _removed_ids_are_forgotten, _CHANGES),
-    Mutation("state and applied index in two writes", 150, _state_and_index_in_two_writes),
+    Mutation("an install rolls back", 150, _install_rolls_back, _SNAPSHOTS, first=21),
+    Mutation("quorum by the old configuration", 60, _quorum_of_the_old_alone, _CHANGES, first=3),
+    Mutation("no joint phase", 30, _no_joint_phase, _CHANGES, first=1),
+    Mutation("promotion before catching up", 30, _promotion_too_early, _CHANGES, first=2),
+    Mutation("sessions of removed nodes stay", 60, _removed_ids_are_forgotten, _CHANGES, first=10),
+    Mutation("state and applied index in two writes", 150, _state_and_index_in_two_writes, first=4),
 )
