@@ -13,8 +13,8 @@ A pre-vote asks whether an election would succeed and changes no term, so a node
 nobody. Whoever has heard a leader within the base election timeout refuses both kinds of votes, unless
 that leader itself wants to be replaced (`transfer`).
 
-Who has not answered is asked again with the patience of a heartbeat. A link may come up, or be renewed, just as
-an answer is on its way, and else one lost message would cost a whole election timeout.
+Who has not answered is asked again with the patience of a heartbeat. A link may come up, or be renewed, just
+as an answer is on its way, and else one lost message would cost a whole election timeout.
 
 What a vote rests on is on disk before it counts: a candidate's request leaves, and its own vote
 counts, once its new term is durable; so does another's vote once that one's disk has it.

@@ -281,7 +281,9 @@ def test_commands_in_flight_are_answered_before_the_end(make_cluster: ClusterFac
 
 
 def test_without_a_majority_clients_are_told_so(make_cluster: ClusterFactory) -> None:
-    cluster = make_cluster(settings={**SETTINGS, "client": {"park_ms": 200, "request_timeout_ms": 500}}).start()
+    cluster = make_cluster(
+        settings={**SETTINGS, "client": {"park_ms": 200, "request_timeout_ms": 500}}
+    ).start()
     with cluster.client(1) as client:
         client.set("key", "value")
         client.readonly()

@@ -49,6 +49,9 @@ _TRANSFERS: Final = {
     "think_ms": 20,
 }
 
+# The same with little to write, so that two states are likely to be of one size.
+_ALIKE: Final = {**_TRANSFERS, "clients": 3, "think_ms": 100, "group_max": 1}
+
 
 def _state_without_sessions() -> Sequence[Replacement]:
     def go_over(self: Snapshots, install: InstallSnapshot) -> None:
@@ -137,6 +140,6 @@ STATE_MUTATIONS: Final = (
     Mutation("the log is cut past a transfer", 60, _cut_past_a_transfer, _TRANSFERS),
     Mutation("damaged chunks of a state are taken", 60, _damaged_chunks_are_taken, _TRANSFERS, first=2),
     Mutation(
-        "half a state is made whole with another one", 150, _another_state_is_carried_on, _TRANSFERS, first=54
+        "half a state is made whole with another one", 150, _another_state_is_carried_on, _ALIKE, first=17
     ),
 )

@@ -1,6 +1,7 @@
 """The checkers are tested too: each deliberately broken variant is found, within a stated number of seeds.
 
-The hunt begins where one was known to find it: a change of the simulator may move that, and then it takes longer.
+The hunt begins with a seed that is known to find it. A change of the simulator may move that; then it takes
+longer, and `first` wants to be set anew.
 
 The rare ones take longer than all others together: `make mutations` runs them too.
 """

@@ -1,4 +1,7 @@
-"""A fixed set of seeds (CI runs more by `make sim`), and that a seed is a run: the same trace, byte for byte, in any process."""
+"""A fixed set of seeds, and that a seed is a run: the same trace, byte for byte, in any process.
+
+CI runs more of them besides, by `make sim`.
+"""
 
 import os
 import subprocess
