@@ -58,6 +58,8 @@ REMOVED: Final = "REMOVED"
 # What a connection is for; its dialer says so.
 FOR_MESSAGES: Final = 0
 FOR_SNAPSHOT: Final = 1
+FOR_A_LOOK: Final = 2
+"""It ends when the handshake is complete (`look.py`)."""
 
 _PROLOGUE: Final = struct.Struct("<8sI")
 _OUR_PROLOGUE: Final = _PROLOGUE.pack(MAGIC, PROTOCOL_VERSION)
@@ -331,10 +333,11 @@ class Accepting(Handshake):
         if hello.to != self.own.node_id:
             text = f"node {self.own.node_id} answers where node {hello.to} should be: check cluster.members"
             return self._refuse(WRONG_NODE, text)
-        if peer.node_id in (NOBODY, self.own.node_id):
+        itself = hello.purpose == FOR_A_LOOK and peer.incarnation == self.own.incarnation
+        if peer.node_id in (NOBODY, self.own.node_id) and not itself:
             text = f"two nodes say that they are node {peer.node_id}: check node.id of both"
             return self._refuse(WRONG_NODE, text)
-        if hello.purpose not in (FOR_MESSAGES, FOR_SNAPSHOT):
+        if hello.purpose not in (FOR_MESSAGES, FOR_SNAPSHOT, FOR_A_LOOK):
             raise PeerProtocolError(f"a connection for purpose {hello.purpose}, which is not known here")
         self.purpose = hello.purpose
         return encode_frame(HANDSHAKE, self._challenge)

@@ -35,9 +35,18 @@ from respraft.config import PeerConfig
 from respraft.peer.codec import Codec
 from respraft.peer.complaints import Complaints
 from respraft.peer.dialer import Backoff, Dialer
-from respraft.peer.handshake import FOR_MESSAGES, FOR_SNAPSHOT, NONCE_BYTES, REMOVED, Accepting, Dialing
+from respraft.peer.handshake import (
+    FOR_A_LOOK,
+    FOR_MESSAGES,
+    FOR_SNAPSHOT,
+    NONCE_BYTES,
+    REMOVED,
+    Accepting,
+    Dialing,
+)
 from respraft.peer.interface import Gatekeeper, Identity, Introduction, M, PeerStatus, Receiver
 from respraft.peer.link import ReceivingLink, SendingLink, Traffic
+from respraft.peer.look import look
 from respraft.peer.snapshot_network import SnapshotFailed, SnapshotNetwork, SnapshotOwner
 from respraft.peer.snapshot_transfer import Offer
 from respraft.raft.message import NodeId
@@ -189,6 +198,16 @@ class PeerNetwork(Generic[M]):
         handshake = partial(self._new_dialing, to, FOR_SNAPSHOT)
         await self._snapshots.send(_split(peer.address), offer, read, handshake)
 
+    async def look(self, for_: NodeId, address: str) -> None:
+        """Return if this node meets that one at `address`, whatever links they have.
+
+        Raises:
+            NotThere: It does not.
+        """
+        handshake = self._new_dialing(for_, FOR_A_LOOK)
+        own_id = self._identity.node_id
+        await look(_split(address), handshake=handshake, own_id=own_id, config=self._config)
+
     def flush(self) -> None:
         """Write what was queued: once per turn, one write per link. Long messages go on by themselves."""
         for peer in self._peers.values():
@@ -236,6 +255,9 @@ class PeerNetwork(Generic[M]):
         del self._strangers[link]
         if link.purpose == FOR_SNAPSHOT:
             self._serve_snapshot(link)
+            return
+        if link.purpose == FOR_A_LOOK:
+            link.finish("it has seen who is here")
             return
         peer = self._peers.setdefault(node_id, _Peer())
         if peer.receiving is not None:

@@ -43,20 +43,12 @@ async def ask(address: str, *words: str, timeout_s: float) -> Any:
             return await _read(reader, DEPTH_MAX)
     # TimeoutError is an OSError.
     except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
-        reason = f"no answer within {timeout_s:g} s" if isinstance(error, TimeoutError) else str(error)
+        reason = "" if isinstance(error, EOFError) else str(error)
+        if isinstance(error, TimeoutError):
+            reason = f"no answer within {timeout_s:g} s"
         raise NoAnswer(f"{address}: {reason or 'it closed the connection'}") from error
     finally:
         await _end(writer)
-
-
-async def can_connect(address: str) -> str | None:
-    """Return why no connection can be made to `address`, or None."""
-    try:
-        _, writer = await _connect(address)
-    except CannotConnect as error:
-        return str(error)
-    await _end(writer)
-    return None
 
 
 async def _end(writer: asyncio.StreamWriter) -> None:

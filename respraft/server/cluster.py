@@ -10,13 +10,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from respraft.node.node import Node
+from respraft.peer.look import NotThere
 from respraft.raft.message import NOBODY, NodeId
 from respraft.replica.admin import ChangeDone
 from respraft.replica.batch import Answer, Refusal
 from respraft.replica.changes import Action, MoveMember
 from respraft.resp.errors import ReplyError, no_leader
 from respraft.resp.replies import OK, Reply, SimpleString
-from respraft.server.ask import CannotConnect, NoAnswer, ask, can_connect
+from respraft.server.ask import CannotConnect, NoAnswer, ask
 from respraft.server.clients import refusal_error
 from respraft.server.joining import Joining, found
 from respraft.server.local.view import Deferred
@@ -27,6 +28,9 @@ as long as new nodes are tried to be reached."""
 
 INVITATION_S: Final = 60.0
 """How long a node that was asked to join may take. It goes on by itself where catching up takes longer."""
+
+LOOK_S: Final = 2.0
+"""How long a node at a new address may take to say who it is."""
 
 _log: Final = logging.getLogger("respraft.server")
 
@@ -109,14 +113,34 @@ class Cluster:
         return client.reply
 
     async def _move(self, action: MoveMember, then: Callable[[ChangeDone], Reply]) -> Reply:
-        """A wrong address would cut the member off from everybody, so somebody must be there."""
-        for address in filter(None, (action.peer, action.client)):
-            if complaint := await can_connect(address):
-                raise ReplyError("ERR", f"invalid node address: nobody is there: {complaint}")
+        """A wrong address would cut the member off from everybody, so that very node must be there."""
+        configuration = self._node.replica.status().raft.configuration
+        if configuration is not None and configuration.member(action.id) is not None:
+            try:
+                await self._node.network.look(action.id, action.peer)
+                if action.client:
+                    await self._look_for_clients(action.id, action.client)
+            except NotThere as error:
+                raise ReplyError("ERR", f"invalid node address: {error}; nothing was changed") from error
         done = asyncio.get_running_loop().create_future()
         self._change(action, then).when_resolved(done.set_result)
         reply: Reply = await done
         return reply
+
+    async def _look_for_clients(self, node_id: NodeId, address: str) -> None:
+        """Raise NotThere unless that node of this cluster serves clients at `address`."""
+        try:
+            reply = await ask(address, "RAFT.STATUS", timeout_s=LOOK_S)
+            status = dict(zip(reply[::2], reply[1::2], strict=True))
+            there = (int(status[b"node_id"]), status[b"cluster_id"].decode())
+        except CannotConnect as error:
+            raise NotThere(f"nobody is there: {error}") from error
+        except NoAnswer as error:
+            raise NotThere(str(error)) from error
+        except (ReplyError, TypeError, ValueError, KeyError, AttributeError) as error:
+            raise NotThere(f"{address}: no respraft node answers there") from error
+        if there != (node_id, self._node.cluster_id):
+            raise NotThere(f"node {there[0]} of cluster {there[1]!r} serves clients at {address}")
 
     async def _invite(self, address: str, node_id: NodeId, *, voter: bool) -> Reply:
         configuration = self._node.replica.status().raft.configuration

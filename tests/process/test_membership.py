@@ -28,6 +28,10 @@ def address(cluster: Cluster, node_id: int) -> str:
     return f"127.0.0.1:{cluster.nodes[node_id].client_port}"
 
 
+def peer_address(cluster: Cluster, node_id: int) -> str:
+    return f"127.0.0.1:{cluster.nodes[node_id].peer_port}"
+
+
 def members(cluster: Cluster, node_id: int) -> dict[int, str]:
     """Id and role of each member, as a node sees them."""
     return {row["id"]: row["role"] for row in run(cluster, node_id, "RAFT.NODE", "LIST")}
@@ -168,14 +172,36 @@ def test_a_node_moves_to_other_addresses(cluster: Cluster) -> None:
     cluster.launch(moved)
     eventually(lambda: is_up(cluster, moved), what="it listens at its new address")
     new = (f"127.0.0.1:{node.peer_port}", f"127.0.0.1:{node.client_port}")
+    mistakes = {
+        (peer_address(cluster, others[1]), new[1]): f"node {others[1]} answers where node {moved} should be",
+        (new[0], address(cluster, others[1])): f"node {others[1]} of cluster 'test' serves clients at",
+        (new[0], new[0]): "closed the connection",
+        (new[1], new[1]): "",  # A Redis port says nothing, or something else, to our Hello.
+    }
+    for wrong, words in mistakes.items():
+        said = refused(cluster, others[0], "RAFT.NODE", "MOVE", moved, *wrong)
+        assert said.startswith("invalid node address") and said.endswith("nothing was changed"), said
+        assert words in said, said
+    assert peer_address(cluster, moved) not in str(run(cluster, others[0], "RAFT.NODE", "LIST"))
     assert run(cluster, others[0], "RAFT.NODE", "MOVE", moved, *new) == "OK"
     cluster.wait_ready(moved)
     rows = {row["id"]: row for row in run(cluster, moved, "RAFT.NODE", "LIST")}
     assert (rows[moved]["peer"], rows[moved]["client"]) == new
+    # A node finds itself, too, and what it has already changes nothing.
+    for asked in cluster.nodes:
+        assert run(cluster, asked, "RAFT.NODE", "MOVE", moved, *new) == "OK"
     progress(clients, 20)
     for client in clients:
         client.stop()
     assert_no_errors(clients)
+
+
+def test_a_node_does_not_move_to_its_copy(cluster: Cluster, make_cluster: ClusterFactory) -> None:
+    """The right ids at the address, and the data directory of another cluster."""
+    double = make_cluster().start()
+    said = refused(cluster, 1, "RAFT.NODE", "MOVE", 2, peer_address(double, 2), address(double, 2))
+    assert "belongs to another cluster that has the same name" in said, said
+    assert said.endswith("nothing was changed")
 
 
 def is_up(cluster: Cluster, node_id: int) -> bool:
