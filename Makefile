@@ -20,10 +20,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # than four would make a machine of many cores so busy with clusters that elections take their time-outs.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 SEEDS ?= 1000
+CHAOS_SEEDS ?= 3
+MINUTES ?= 1
 JOBS ?= $(shell nproc)
 
 .DEFAULT_GOAL := help
-.PHONY: help cluster test test-compiled lint format bench sim mutations generate clean
+.PHONY: help cluster test test-compiled lint format bench sim mutations chaos generate clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -54,6 +56,9 @@ sim: $(INSTALLED_TEST) ## Run the simulator. SEEDS=10000; ARGS="--seed 8123" rep
 
 mutations: $(INSTALLED_TEST) ## Does the simulator find what is broken on purpose? The rare ones too; takes minutes
 	RARE_MUTATIONS=1 $(BIN)/python -m pytest $(PARALLEL) tests/simulation/test_mutations.py $(ARGS)
+
+chaos: $(COMPILED)/.installed $(INSTALLED_TEST) ## Hurt real clusters, a minute a seed. CHAOS_SEEDS=20 MINUTES=2; ARGS="--only kill,part"
+	$(RUN_COMPILED) $(BIN)/python -m tests.chaos --seeds $(CHAOS_SEEDS) --minutes $(MINUTES) $(ARGS)
 
 generate: $(INSTALLED_TEST) ## Rewrite what is derived: conf/respraft.toml, the README's command table
 	$(BIN)/python -m tests.generate

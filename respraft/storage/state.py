@@ -20,7 +20,6 @@ Iterators of rocksdict that look like Python's (`items`, `keys`) end at a damage
 of the data. So the loops here are written out, and ask for the status when there is no more to come.
 """
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -39,6 +38,7 @@ from rocksdict import (
     WriteOptions,
 )
 
+from respraft.storage.give_way import give_way
 from respraft.storage.interface import StartRefused, StorageFailed
 from respraft.storage.log_scan import find_recycled_record
 from respraft.storage.state_interface import StateStore
@@ -163,7 +163,7 @@ class RocksStateStore(StateStore):
             room -= 1
             if not room:
                 room = PUTS_AT_ONCE
-                time.sleep(0)
+                give_way()
         return size
 
     def _write_in_pieces(
@@ -174,7 +174,7 @@ class RocksStateStore(StateStore):
         self.write({HALF_WAY: b""}, cleared)
         while piece := dict(islice(rest, PUTS_AT_ONCE)):
             self.write(piece)
-            time.sleep(0)
+            give_way()
         self.write({HALF_WAY: None})
         self._half_way = False
 

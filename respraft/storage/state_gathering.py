@@ -24,12 +24,12 @@ needs no lock, whatever the thread is doing: it may see a record twice, never no
 
 import heapq
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from respraft.storage.give_way import give_way
 from respraft.storage.interface import StorageFailed
 from respraft.storage.key_order import KeyOrder
 from respraft.storage.state_interface import StateStore
@@ -120,7 +120,7 @@ class _Layer:
         while puts:
             for _ in range(min(FORGET_RECORDS, len(puts))):
                 puts.popitem()
-            time.sleep(0)
+            give_way()
 
     def _clears(self, key: bytes) -> bool:
         return any(low <= key < high for low, high in self.cleared)

@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -49,6 +49,8 @@ class Node:
     peer_port: int
     http_port: int
     environment: Mapping[str, str]
+    advertised_port: int = 0
+    """Where the others reach its peer port, if not there: somebody stands between."""
     process: subprocess.Popen[bytes] | None = None
     paused: bool = False
     kills: int = 0  # Raised before each SIGKILL, so that clients can tell whose errors are excused.
@@ -76,6 +78,7 @@ class Cluster:
         nodes: int = 3,
         settings: Settings | None = None,
         environments: Mapping[int, Mapping[str, str]] | None = None,
+        between: Callable[[Node], int] | None = None,
     ) -> None:
         """Write the configurations; nothing runs before `start`.
 
@@ -84,13 +87,17 @@ class Cluster:
             nodes: How many.
             settings: Keys that differ from the defaults, on every node.
             environments: Environment variables of single nodes, by id, over this process's own.
+            between: Returns the port at which the others shall reach a node's peer port.
         """
         self.nodes: Final[dict[int, Node]] = {}
         for node_id in range(1, nodes + 1):
             home, environment = directory / f"node-{node_id}", (environments or {}).get(node_id, {})
             client_port, peer_port, http_port = free_ports(3)
-            self.nodes[node_id] = Node(node_id, home, client_port, peer_port, http_port, environment)
+            node = Node(node_id, home, client_port, peer_port, http_port, environment)
+            node.advertised_port = between(node) if between is not None else 0
+            self.nodes[node_id] = node
         self._directory = directory
+        self._between = between
         self._settings = settings or {}
         self._listed = list(self.nodes)
         for node in self.nodes.values():
@@ -142,7 +149,9 @@ class Cluster:
         home = self._directory / f"node-{number}"
         home.mkdir(parents=True, exist_ok=True)
         client_port, peer_port, http_port = free_ports(3)
-        self.nodes[number] = node = Node(number, home, client_port, peer_port, http_port, {})
+        node = Node(number, home, client_port, peer_port, http_port, {})
+        node.advertised_port = self._between(node) if self._between is not None else 0
+        self.nodes[number] = node
         self.configure(number, **settings)
         self.launch(number)
         eventually(lambda: self._answers(number), START_TIMEOUT_S, what=f"node {number} listens")
@@ -166,6 +175,9 @@ class Cluster:
             ("http", node.http_port),
         ):
             text = re.sub(rf'(\[{section}\]\nlisten = "127.0.0.1:)\d+', rf"\g<1>{port}", text)
+        if self._between is not None:
+            node.advertised_port = self._between(node)
+            text = re.sub(r'(advertise = "127.0.0.1:)\d+', rf"\g<1>{node.advertised_port}", text)
         path.write_text(text, encoding="utf-8")
 
     def wait_ready(self, *node_ids: int, timeout_s: float = START_TIMEOUT_S) -> None:
@@ -328,6 +340,8 @@ class Cluster:
             "http": {"listen": f"{LOOPBACK}:{node.http_port}"},
             "cluster": {},
         }
+        if node.advertised_port:
+            sections["peer"]["advertise"] = f"{LOOPBACK}:{node.advertised_port}"
         listed = node.node_id in self._listed
         if listed:
             sections["node"]["id"] = node.node_id
@@ -345,7 +359,7 @@ class Cluster:
 
     def _members(self) -> str:
         return "".join(
-            f'  {{ id = {node.node_id}, peer = "{LOOPBACK}:{node.peer_port}", '
+            f'  {{ id = {node.node_id}, peer = "{LOOPBACK}:{node.advertised_port or node.peer_port}", '
             f'client = "{LOOPBACK}:{node.client_port}" }},\n'
             for node in map(self.nodes.__getitem__, self._listed)
         )

@@ -1,9 +1,6 @@
 """Damaged files, lost directories, failing disks: the node says so and stops; the others go on."""
 
 import os
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +10,7 @@ import redis
 from tests.process.clients import Incrementer, progress
 from tests.process.cluster import Cluster
 from tests.process.eventually import eventually
+from tests.process.injection import injected
 
 KEYS: Final = 200
 
@@ -105,7 +103,7 @@ def test_a_failed_fdatasync_stops_the_node(cluster: Cluster, role: str) -> None:
 
     # Its connections end with it; what it did not acknowledge is unknown.
     cluster.nodes[victim].kills += 1
-    with _failing_fdatasync(cluster.pid(victim)):
+    with injected(cluster.pid(victim), "fdatasync:error=EIO:when=1"):
         assert cluster.wait(victim) > 0
     words = cluster.log_text(victim)
     assert "to the Raft log" in words and "Input/output error. The node stops." in words
@@ -158,24 +156,3 @@ def _flip_middle_byte(directory: Path) -> Path:
         file.seek(middle)
         file.write(bytes([byte ^ 0x01]))
     return path
-
-
-@contextmanager
-def _failing_fdatasync(pid: int) -> Iterator[None]:
-    """Make the next fdatasync of a running process fail with EIO, on each of its threads."""
-    injection = "inject=fdatasync:error=EIO:when=1"
-    strace = subprocess.Popen(
-        ["strace", "-f", "-p", str(pid), "-e", "trace=fdatasync", "-e", injection],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert strace.stderr is not None
-    first_words = strace.stderr.readline()
-    try:
-        assert "attached" in first_words, first_words
-        yield
-    finally:
-        # It ends with the process that it traces; ending it early lets that one go.
-        strace.terminate()
-        strace.communicate(timeout=20)

@@ -1,15 +1,13 @@
 """Keys that expire: never early, soon after, never back, whichever node is asked and whatever its clock."""
 
-import os
-import subprocess
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import pytest
 
+from tests.process.clocks import clock_ahead
 from tests.process.cluster import Cluster, ClusterFactory
 
 TTL_MS: Final = 200
@@ -88,7 +86,7 @@ def test_a_key_that_expires_during_a_failover_stays_gone(cluster: Cluster) -> No
 def test_clocks_two_seconds_apart_change_nothing(
     make_cluster: ClusterFactory, offsets: tuple[int, int, int]
 ) -> None:
-    environments = {1 + place: _clock_ahead(seconds) for place, seconds in enumerate(offsets)}
+    environments = {1 + place: clock_ahead(seconds) for place, seconds in enumerate(offsets)}
     cluster = make_cluster(environments=environments).start()
     ahead_s = {node_id: _time_s(cluster, node_id) - time.time() for node_id in cluster.nodes}
     assert max(ahead_s.values()) - min(ahead_s.values()) > 1, f"libfaketime has no effect: {ahead_s}"
@@ -97,6 +95,17 @@ def test_clocks_two_seconds_apart_change_nothing(
         life.check_never_early(TTL_MS)
         life.check_gone_by(TTL_MS + SOON_MS)
         life.check_never_back()
+
+
+@pytest.mark.requires_tool("faketime")
+def test_under_a_false_clock_the_state_is_flushed(make_cluster: ClusterFactory) -> None:
+    """libfaketime refuses a sleep until an absolute time that is over."""
+    cluster = make_cluster(nodes=1, environments={1: clock_ahead(2)}).start()
+    with cluster.client(1) as client:
+        for _ in range(5):
+            client.set("key", "value")
+            assert client.execute_command("RAFT.SNAPSHOT", "NOW")
+        assert client.get("key") == b"value"
 
 
 def _watch(
@@ -152,22 +161,3 @@ def _time_s(cluster: Cluster, node_id: int) -> float:
     with cluster.client(node_id) as client:
         seconds, microseconds = client.time()
     return float(seconds) + float(microseconds) / 1e6
-
-
-def _clock_ahead(seconds: int) -> Mapping[str, str]:
-    """The environment that sets a process's wall clock ahead, and leaves its monotonic clock alone."""
-    if not seconds:
-        return {}
-    # The wrapper knows where its library lies. What it sets is taken over, rather than the wrapper itself,
-    # so that the pid that a test kills is the node's.
-    printed = subprocess.run(
-        ["faketime", "-f", f"+{seconds}s", "env"], capture_output=True, text=True, check=True, env=os.environ
-    ).stdout
-    variables = dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
-    return {
-        "LD_PRELOAD": variables["LD_PRELOAD"],
-        "FAKETIME": f"+{seconds}s",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        # Its repair of waits on the monotonic clock breaks them instead: threads then sleep for seconds.
-        "FAKETIME_FORCE_MONOTONIC_FIX": "0",
-    }
