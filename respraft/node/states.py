@@ -27,6 +27,7 @@ from typing import Any, Final
 import msgspec
 
 from respraft.node.driver import Driver
+from respraft.node.installing import Installing
 from respraft.node.interface import States
 from respraft.peer.network import PeerNetwork
 from respraft.peer.snapshot_network import SnapshotFailed, SnapshotOwner, SnapshotTarget
@@ -44,11 +45,8 @@ from respraft.storage.state_interface import StateStore
 RETRY_S: Final = 1.0
 """After a transfer that failed, the peer is not looked at again before that."""
 
-INSTALL_S: Final = 30.0
-"""How long a peer may take to open a state that has arrived, before it is looked at again."""
-
 INSTALL_LOOK_S: Final = 0.02
-"""How often it is seen whether it has."""
+"""How often it is seen whether a peer has gone over to what it was sent."""
 
 _log: Final = logging.getLogger("respraft.node")
 
@@ -229,7 +227,7 @@ class StateThread(States, SnapshotOwner):
             self.counters.sent += 1
             self.counters.sent_bytes += offer.size
             _log.info("node %d has the state, after %.1f s", peer, time.monotonic() - begin_s)
-            await self._until_installed(peer)
+            await self._until_installed(peer, picture.index)
         except (SnapshotFailed, StorageFailed, OSError) as error:
             self.counters.failed += 1
             _log.error("the state could not be brought to node %d, and will be again: %s", peer, error)
@@ -272,13 +270,16 @@ class StateThread(States, SnapshotOwner):
             self._thread.submit(_remove, taken.result()[1].path)
         taken.cancel()
 
-    async def _until_installed(self, peer: NodeId) -> None:
-        """Wait until the peer has gone over to the state; it says so to the core."""
-        deadline_s = time.monotonic() + INSTALL_S
-        while time.monotonic() < deadline_s:
-            if not any(each.id == peer and each.snapshot for each in self._replica.status().raft.peers):
-                return
+    async def _until_installed(self, peer: NodeId, index: Index) -> None:
+        """Wait until the peer has gone over to the state, which it says to the core, or may never do so."""
+        network = self.network
+        assert network is not None, "the state has just gone that way"
+        raft, links = self._replica.status().raft, network.links_to(peer)
+        installing = Installing(peer, index, raft, links, time.monotonic())
+        over = False
+        while not over:
             await asyncio.sleep(INSTALL_LOOK_S)
+            over = installing.is_over(self._replica.status().raft, network.links_to(peer), time.monotonic())
 
     async def _take(self, peer: NodeId, offer: Offer, arrived: ArrivingState) -> None:
         """Look into a state that has arrived, and hand it to the replica."""

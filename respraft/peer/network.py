@@ -224,6 +224,11 @@ class PeerNetwork(Generic[M]):
             return False
         return known.dialer is not None and known.dialer.up is None and known.dialer.ended_by_peer
 
+    def links_to(self, peer: NodeId) -> int:
+        """Return how many links to `peer` have come up, ever."""
+        known = self._peers.get(peer)
+        return known.dialer.oks if known is not None and known.dialer is not None else 0
+
     def status(self) -> dict[NodeId, PeerStatus]:
         """Return what is known of each peer, by id."""
         now = asyncio.get_running_loop().time()

@@ -84,6 +84,8 @@ def on_append_response(state: RaftState, response: AppendResponse) -> None:
         if peer.next_index < log.first_index and not peer.snapshot:
             peer.await_snapshot()
             state.snapshots.append(response.sender)
+        if peer.snapshot:
+            peer.hint_index = response.hint_index
         return
     assert response.match_index <= log.last_index, "a peer confirmed what was never sent"
     news = peer.accepted(response.match_index)

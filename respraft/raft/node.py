@@ -276,6 +276,7 @@ class RaftNode(RaftState):
                 peer.next_index,
                 peer.probing,
                 peer.snapshot,
+                peer.hint_index,
                 len(peer.inflight),
                 self.ticks - peer.heard_tick,
             )

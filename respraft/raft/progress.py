@@ -30,6 +30,7 @@ class Progress:
         "acked_round",
         "check_due",
         "heard_tick",
+        "hint_index",
         "inflight",
         "inflight_bytes",
         "keeps_up",
@@ -59,6 +60,7 @@ class Progress:
         self.check_due = False  # An answer stands out for long; ask whether the log (still) fits.
         self.inflight: deque[tuple[Index, int]] = deque()  # Last index and bytes of each unanswered append.
         self.inflight_bytes = 0
+        self.hint_index: Index = 0  # Snapshot: where its log ended, when it was last asked for the base.
         self.sent_tick = tick  # When the last append left.
         self.heard_tick = tick  # When anything came; a new leader gives everyone one election timeout.
         self.link_ended = False  # The link to it has ended, and nothing was heard of it since.

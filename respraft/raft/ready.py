@@ -105,6 +105,8 @@ class PeerStatus:
     """Its log is being compared; entries stream only once a common point is found."""
     snapshot: bool
     """It needs entries that are gone, and gets a snapshot."""
+    hint_index: Index
+    """Where the log ended of one that gets a snapshot, when it was last asked."""
     in_flight: int
     """Appends sent and not answered."""
     heard_ticks_ago: int

@@ -7,9 +7,12 @@ from zlib import crc32
 from msgspec.structs import replace
 
 from respraft.config import RaftConfig
+from respraft.node.installing import Installing
 from respraft.peer.snapshot_transfer import Chunk, Offer, SnapshotMessage, SnapshotReceiver, Write
 from respraft.raft.log import RaftLog
 from respraft.raft.message import Index, InstallSnapshot, NodeId, SnapshotPoint
+from respraft.raft.progress import Progress
+from respraft.raft.ready import RaftStatus
 from respraft.replica.batch import Answer
 from respraft.replica.compaction import Compaction
 from respraft.replica.origin import Origin
@@ -35,6 +38,19 @@ _CUTS: Final = {
     "wipes": 0.0,
 }
 
+
+# The same, and words are lost.
+_LOSSES: Final = {**_CUTS, "loss": 0.1, "resets": 4.0, "kills": 0.0}
+
+# The same, and nodes die at the end of what they do.
+_CRASHES: Final = {
+    **_CUTS,
+    "crashes": 0.0,
+    "storage_crashes": 0.01,
+    "kills": 1.0,
+    "transfers": 0.0,
+    "changes": 0.0,
+}
 
 # The same, and states travel long, in pieces, on connections that break.
 _TRANSFERS: Final = {
@@ -129,6 +145,24 @@ def _another_state_is_carried_on() -> Sequence[Replacement]:
     return [(SnapshotReceiver, "continues", continues)]
 
 
+def _state_is_not_asked_for() -> Sequence[Replacement]:
+    def answered_heartbeat(self: Progress, tick: int, patience_ticks: int) -> None:
+        if not self.snapshot:
+            original(self, tick, patience_ticks)
+
+    original = Progress.answered_heartbeat
+    return [(Progress, "answered_heartbeat", answered_heartbeat)]
+
+
+def _dead_receivers_are_waited_for() -> Sequence[Replacement]:
+    def is_over(self: Installing, raft: RaftStatus, links: int, now_s: float) -> bool:
+        self._course = (raft.term, links)
+        return original(self, raft, links, now_s)
+
+    original = Installing.is_over
+    return [(Installing, "is_over", is_over)]
+
+
 STATE_MUTATIONS: Final = (
     Mutation("a state comes without its sessions", 30, _state_without_sessions, _CUTS, first=1),
     Mutation("a flush counts up to its end", 60, _flushed_up_to_its_end, _CUTS, first=31),
@@ -138,6 +172,15 @@ STATE_MUTATIONS: Final = (
     ),
     Mutation("a base forgets its term", 30, _base_has_no_term, _CUTS),
     Mutation("the log is cut past a transfer", 60, _cut_past_a_transfer, _TRANSFERS),
+    Mutation("nobody is asked whether a state is there", 60, _state_is_not_asked_for, _LOSSES, first=16),
+    Mutation(
+        "who died with a state is waited for",
+        300,
+        _dead_receivers_are_waited_for,
+        _CRASHES,
+        first=56,
+        rare=True,
+    ),
     Mutation("damaged chunks of a state are taken", 60, _damaged_chunks_are_taken, _TRANSFERS, first=2),
     Mutation(
         "half a state is made whole with another one", 150, _another_state_is_carried_on, _ALIKE, first=17

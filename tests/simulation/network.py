@@ -34,6 +34,7 @@ class Link:
     up: bool = False
     broken: bool = False  # The receiver's life is over, but the sender has not noticed.
     number: int = 0  # Changes whenever the link comes up or ends.
+    ups: int = 0  # How often it has come up.
     cuts: int = 0  # Faults that swallow what is sent this way.
     lost: bool = False  # Something was swallowed since the link came up.
     slow_us: int = 0  # What is sent takes so much longer.
@@ -260,6 +261,7 @@ class Network:
         link.up, link.broken, link.lost = True, False, False
         link.ended_by_peer, link.accepted, link.accepted_ended_by_peer = False, True, False
         link.number += 1
+        link.ups += 1
         link.incarnation = receiver.incarnation
         self._world.say(f"n{link.sender} has a link to n{link.receiver}")
         sender.give(lambda: self._link_up(sender, met))

@@ -87,6 +87,9 @@ class Surroundings(Protocol):
     def reach(self, node: "Node", to: NodeId) -> "Node | None":
         """The peer, if a connection to it can be made just now."""
 
+    def links_to(self, node: "Node", to: NodeId) -> int:
+        """How many links from `node` to a peer have come up."""
+
     def flushed(self, node: "Node", index: Index) -> None:
         """The state in use survives a crash as of `index`, at least."""
 

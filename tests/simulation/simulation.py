@@ -25,6 +25,8 @@ from respraft.config import (
     NodeConfig,
     PeerConfig,
 )
+from respraft.node.installing import UNSURE_S
+from respraft.node.states import RETRY_S
 from respraft.raft.configuration import Configuration
 from respraft.raft.message import (
     KIND_CONFIGURATION,
@@ -244,7 +246,8 @@ class Simulation:
         longest = 1.5  # Times the usual time: `Network.send` and `process.py` draw from half of it to this.
         round_trip_us = longest * (2 * faults.delay_us + faults.write_us)
         # At the worst moment a transfer begins anew, of a state and then of the next one.
-        transfers_us = 2 * (faults.transfer_us + 4 * CHUNKS_MAX * round_trip_us)
+        retries_us = max(RETRY_S, UNSURE_S) * 1e6
+        transfers_us = 2 * (faults.transfer_us + 4 * CHUNKS_MAX * round_trip_us + retries_us)
         return int(transfers_us + appends * round_trip_us) // 1000
 
     def _members(self) -> list[Node]:
@@ -329,6 +332,10 @@ class Simulation:
         """Return the peer, if a connection to it can be made just now."""
         link, peer = self.network.links[node.id, to], self.nodes[to]
         return peer if link.up and not link.broken and not link.cuts and peer.up else None
+
+    def links_to(self, node: Node, to: NodeId) -> int:
+        """Return how many links from `node` to a peer have come up."""
+        return self.network.links[node.id, to].ups
 
     def set_peers(self, node: Node, peers: Mapping[NodeId, str]) -> None:
         """A node says whom it dials."""

@@ -5,10 +5,12 @@ Each step takes a while, and the power may fail right behind it. How a state tra
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from respraft.node.driver import Driver
+from respraft.node.installing import Installing
 from respraft.node.interface import States
+from respraft.node.states import INSTALL_LOOK_S, RETRY_S
 from respraft.peer.snapshot_transfer import Offer
 from respraft.raft.message import Index, InstallSnapshot, NodeId, SnapshotPoint, Term
 from respraft.replica.applier import META_APPLIED, META_CONFIGURATION, decode_applied
@@ -18,6 +20,9 @@ from tests.simulation.transfer import Arriving, Sending, files_of, sizes_of
 
 if TYPE_CHECKING:
     from tests.simulation.node import Node, StateDisk
+
+
+SECOND_US: Final = 1_000_000
 
 
 class SimulatedStates(States):
@@ -74,10 +79,11 @@ class SimulatedStates(States):
         configuration = store.get(META_PREFIX + META_CONFIGURATION)
         assert configuration is not None, "a peer that sends its state is in a cluster"
         install = InstallSnapshot(term, point, configuration, number, store)
-        self._later(self._some_us(5_000), lambda: node.give(lambda: self._install(install)))
+        self._later(self._some_us(50_000), lambda: node.give(lambda: self._install(install)))
 
     def _install(self, install: InstallSnapshot) -> None:
         node = self._node
+        node.storage_point()
         node.states[install.state_number] = cast("StateDisk", install.state)
         if self._driver.install_snapshot(install):
             node.say(f"installs a state as of {install.point.index}")
@@ -99,7 +105,7 @@ class SimulatedStates(States):
         store.checkpoints[path] = b""
         self._node.storage_point()
         term = self._node.core.term  # As of the picture, or later.
-        self._bring(peer, term, index, picture, lambda arrived: self._brought(peer, arrived))
+        self._bring(peer, term, index, picture, lambda arrived: self._brought(peer, index, arrived))
         if self._node.world.rng.random() < self._node.world.faults.repeat:
             # As from another leader before or after, whose transfer took its own time.
             wait_us = self._some_us(2 * self._node.world.faults.transfer_us)
@@ -113,9 +119,22 @@ class SimulatedStates(States):
         offer = Offer(node.id, rng.getrandbits(62), term, index, sizes_of(files))
         Sending(node, peer, offer, files, ended).connect()
 
-    def _brought(self, peer: NodeId, arrived: bool) -> None:
-        patience_us = self._some_us(50_000) if arrived else 50_000
-        self._later(patience_us, lambda: self._node.give(lambda: self._end(peer)))
+    def _brought(self, peer: NodeId, index: Index, arrived: bool) -> None:
+        node = self._node
+        if arrived:
+            now_s = node.clock.monotonic_s()
+            raft, links = node.core.status(), node.world.links_to(node, peer)
+            self._until_installed(peer, Installing(peer, index, raft, links, now_s))
+        else:
+            self._later(RETRY_S * SECOND_US, lambda: node.give(lambda: self._end(peer)))
+
+    def _until_installed(self, peer: NodeId, installing: Installing) -> None:
+        node = self._node
+        links, now_s = node.world.links_to(node, peer), node.clock.monotonic_s()
+        if installing.is_over(node.core.status(), links, now_s):
+            node.give(lambda: self._end(peer))
+        else:
+            self._later(INSTALL_LOOK_S * SECOND_US, lambda: self._until_installed(peer, installing))
 
     def _end(self, peer: NodeId) -> None:
         self._sending.discard(peer)

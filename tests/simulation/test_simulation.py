@@ -23,6 +23,8 @@ SEEDS_THAT_FAILED: Final = (
     106603,  # A new member was brought 1,400 entries one or two at a time: the time for it was too short,
     300183,  # as it was for three learners at once, with one append of 200 bytes in flight and 8 ms away.
     300102,  # A removal in the leader's log was committed after the members that had to answer were listed.
+    76,  # The log had been cut behind a state as it was installed, and its receiver was waited for;
+    192,  # so it was where the word of that was lost besides.
     3761,  # A read that found a fading key gone was tried last, behind all writes.
 )
 

@@ -19,6 +19,8 @@ class Around:
 
     def __init__(self, store: RocksStateStore) -> None:
         self.applied_index, self.first_index = 100, 1
+        self.opening: list[NodeId] = []  # Who has the state, and has not gone over to it.
+        self.links = 1
         self.begun: list[tuple[NodeId, Index]] = []
         self.ended: list[NodeId] = []
         self.offers: dict[NodeId, Offer] = {}
@@ -29,8 +31,14 @@ class Around:
         self._loop = asyncio.get_running_loop()
 
     def status(self) -> Any:
-        raft = SimpleNamespace(term=4, first_index=self.first_index, peers=())
+        peers = [
+            SimpleNamespace(id=peer, snapshot=True, match_index=0, hint_index=0) for peer in self.opening
+        ]
+        raft = SimpleNamespace(term=4, first_index=self.first_index, peers=peers)
         return SimpleNamespace(applied_index=self.applied_index, raft=raft)
+
+    def links_to(self, peer: NodeId) -> int:
+        return self.links
 
     def begin_flush(self) -> Callable[[], None]:
         return self._store.flush
@@ -146,5 +154,19 @@ def test_a_flush_that_fails_is_never_reported_as_done(tmp_path: Path) -> None:
         states.flush(lambda: None)
         await around.until(lambda: len(around.events) == 2)
         assert around.events == ["died", "flushed"]
+
+    asyncio.run(with_states(tmp_path, test))
+
+
+def test_a_peer_is_looked_at_anew_when_it_has_the_state_or_may_never_have_it(tmp_path: Path) -> None:
+    async def test(states: StateThread, around: Around) -> None:
+        around.opening.append(2)
+        states.send(2)
+        await around.until(lambda: 2 in around.offers)
+        around.arrived[2].set()
+        await asyncio.sleep(0.1)
+        assert around.ended == [], "it is opening what has arrived"
+        around.opening.clear()
+        await around.until(lambda: around.ended == [2])
 
     asyncio.run(with_states(tmp_path, test))
