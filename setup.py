@@ -24,6 +24,7 @@ MODULES: Final = (
     "respraft/peer/codec.py",
     "respraft/peer/fragments.py",
     "respraft/peer/link.py",
+    "respraft/peer/look.py",
     "respraft/peer/snapshot_link.py",
     "respraft/raft/clock.py",
     "respraft/raft/election.py",
