@@ -20,15 +20,16 @@ from tests.chaos.clients import TOTAL, Client
 from tests.chaos.world import World
 from tests.simulation.linearizability import Operation
 
-CLIENTS: Final = 8
 REST_S: Final = 3.0
-"""Between faults, where there is one at a time: then clients must not wait any more."""
-THINK_S: Final = 0.02
+"""Between faults, at least, where there is one at a time: then clients must not wait any more."""
+BALLAST_BYTES: Final = 5_000
 WELL_S: Final = 5.0
 """After the faults every node takes a write within this time: an election, or two, and catching up."""
 START_S: Final = 10.0
 """The same for one that had to be started."""
 SAME_S: Final = 20.0
+FADED_S: Final = 2.0
+"""By then every key with a deadline is gone, by any node's clock, so that states can be read one after another."""
 RSS_BYTES_MAX: Final = 400 << 20
 
 
@@ -65,7 +66,10 @@ def run(seed: int, directory: Path, seconds: float, only: list[str]) -> list[str
     print(f"seed {seed}: {world.drawn}", flush=True)
     try:
         world.cluster.start()
-        clients = [Client(n, world, world.record, 1000 * seed + n, THINK_S) for n in range(CLIENTS)]
+        load(world)
+        clients = [
+            Client(n, world, world.record, 1000 * seed + n, world.think_s) for n in range(world.clients)
+        ]
         for client in clients:
             client.start()
         done = hurt(world, seed, seconds, only)
@@ -83,6 +87,14 @@ def run(seed: int, directory: Path, seconds: float, only: list[str]) -> list[str
     return world.record.anomalies
 
 
+def load(world: World) -> None:
+    """Write what makes a state large, before anything happens."""
+    with world.cluster.client(1) as client, client.pipeline(transaction=False) as pipeline:
+        for number in range(world.ballast):
+            pipeline.set(f"ballast:{number}", world.rng.randbytes(BALLAST_BYTES))
+        pipeline.execute()
+
+
 def hurt(world: World, seed: int, seconds: float, only: list[str]) -> dict[str, int]:
     """Let faults follow each other, some at a time; return how often each came."""
     done: dict[str, int] = {}
@@ -92,7 +104,7 @@ def hurt(world: World, seed: int, seconds: float, only: list[str]) -> dict[str, 
 
     def nemesis(number: int) -> None:
         draw = random.Random(100 * seed + number)
-        while not world.over.wait(draw.random() * (REST_S if many == 1 else 0.5)):
+        while not world.over.wait(draw.uniform(REST_S, 1.3 * REST_S) if many == 1 else draw.random() / 2):
             fault = draw.choice(chosen)
             said_s = time.monotonic()
             world.note(f"{fault.__name__} ...")
@@ -146,6 +158,7 @@ def judge(world: World) -> None:
     record = world.record
     members = sorted(world.members)
     world.eventually(lambda: same_place(world, members), SAME_S, "all nodes have applied the same")
+    time.sleep(FADED_S)
     states = {number: check.contents(world.cluster.nodes[number]) for number in members}
     first = states[members[0]]
     for number in members[1:]:

@@ -168,6 +168,12 @@ def move(world: World) -> None:
                     world.anomaly(f"node {number} cannot be moved: {said}")
 
 
+def starve(world: World) -> None:
+    """Others want the processors, too."""
+    with world.starving(world.rng.choice((4, 12))):
+        world.pause(1, 5)
+
+
 def hand_over(world: World) -> None:
     """Leadership is handed over, again and again, to whomever."""
     for _ in range(world.rng.randint(1, 15)):
@@ -191,5 +197,5 @@ def faults(*, proxy: bool) -> list[Fault]:
     """Return what can be done to a cluster on this machine, the frequent ones several times."""
     chosen: list[Fault] = [kill, kill, terminate, stop_and_go, stop_and_go]
     chosen += [part] * 3 * proxy
-    chosen += [hand_over, flush, lost_disk, grow_and_shrink, move]
+    chosen += [hand_over, flush, lost_disk, grow_and_shrink, move, starve]
     return chosen + [slow_disk, slow_disk, broken_disk] * _strace()

@@ -47,13 +47,19 @@ class World:
             raft["read_mode"] = "lease"
         settings: Settings = {"raft": raft, "server": {"workers": draw.choice((0, 0, 0, 1))}}
         self.size: Final = draw.choice((3, 3, 5))
+        self.clients: Final = draw.choice((4, 8, 32))
+        self.think_s: Final = draw.choice((0.002, 0.02, 0.2))
+        self.ballast: Final = draw.choice(
+            (0, 0, 3_000)
+        )  # Keys of some KB: states then take a while to travel.
         apart = draw.random() < 0.25
         clocks = (
             {each: clock_ahead(draw.choice((0, 2, 4))) for each in range(1, self.size + 1)} if apart else {}
         )
         self.drawn: Final = (
             f"{self.size} nodes, {'a proxy between' if self.proxy else 'direct links'}, "
-            f"{raft or 'default limits'}, {settings['server']}{', clocks apart' if apart else ''}"
+            f"{raft or 'default limits'}, {settings['server']}{', clocks apart' if apart else ''}, "
+            f"{self.clients} clients, {self.think_s} s, {self.ballast} keys of ballast"
         )
         self.cluster: Final = Cluster(
             directory,
@@ -227,6 +233,17 @@ class World:
             and status["membership"] == "settled"
             and any(each["id"] == status["node_id"] and each["voter"] for each in status["members"])
         )
+
+    @contextmanager
+    def starving(self, count: int) -> Iterator[None]:
+        """Have so many processes do nothing as fast as they can."""
+        idlers = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+        try:
+            yield
+        finally:
+            for idler in idlers:
+                idler.kill()
+                idler.wait()
 
     def joins(self, number: int, timeout_s: float) -> bool:
         """Have a newcomer join through whoever can be asked; False, and an anomaly, if it can't."""
