@@ -29,7 +29,7 @@ START_S: Final = 10.0
 """The same for one that had to be started."""
 SAME_S: Final = 20.0
 FADED_S: Final = 2.0
-"""By then every key with a deadline is gone, by any node's clock, so that states can be read one after another."""
+"""By then every key with a deadline is gone, by any clock, so that states can be read one after another."""
 RSS_BYTES_MAX: Final = 400 << 20
 
 
