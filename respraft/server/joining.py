@@ -10,11 +10,16 @@
 
 The id is durable before anybody hears of it, and can be given up as long as the log is empty. All waiting is
 done in a task of the event loop; what fails for good says why, what may pass is tried again.
+
+It is tried until what is *committed* says that this node is a member. A configuration that is in its log only
+may be cut off again: its leader can die before a majority has it, and then nobody else knows of this node.
 """
 
 import asyncio
 import logging
+import math
 import secrets
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -68,6 +73,21 @@ def check_alone(node: Node[Any]) -> None:
     replaces = node.log_store.identity().replaces
     if state.raft.configuration is not None or (node.config.cluster.members and not replaces):
         raise ReplyError("ERR", "Already cluster member")
+
+
+def is_listed(node: Node[Any]) -> bool:
+    """Whether this node is a member of its cluster for good, though maybe without a vote so far."""
+    configuration = node.replica.status().applied_configuration
+    return configuration is not None and configuration.member(node.node_id) is not None
+
+
+def _check_may_join(node: Node[Any]) -> None:
+    """Raise ReplyError if this node is a member, or was one. Who has tried to become one may try again."""
+    founds = bool(node.config.cluster.members) and not node.log_store.identity().replaces
+    if founds or is_listed(node) or node.replica.status().raft.configuration is None:
+        check_alone(node)
+    elif node.replica.status().removed:
+        raise ReplyError("NOCLUSTER", node.replica.status().refused or "")
 
 
 def own_addresses(node: Node[Any]) -> tuple[str, str]:
@@ -124,7 +144,7 @@ class Joining:
         Raises:
             ReplyError: It cannot join at all.
         """
-        check_alone(node)
+        _check_may_join(node)
         for address in addresses:
             try:
                 parse_address(address)
@@ -147,20 +167,20 @@ class Joining:
         Raises:
             ReplyError: It is not, and trying on would not help. Nothing was changed.
         """
-        while True:
-            if await self._added():
-                break
-            await asyncio.sleep(RETRY_S)
+        asked_s = -math.inf  # When this node was last added, as far as a member could say.
         while not self._is_member():
             if self._node.replica.status().removed:
                 raise ReplyError("ERR", "this node was removed while it joined")
-            await asyncio.sleep(LOOK_S)
+            if is_listed(self._node) or time.monotonic() < asked_s + ADD_S:
+                await asyncio.sleep(LOOK_S)
+            elif await self._added():
+                asked_s = time.monotonic()
+            else:
+                await asyncio.sleep(RETRY_S)
         _log.info("joined cluster %s as node %d", self._node.cluster_id, self._node.node_id)
 
     async def _added(self) -> bool:
         """Try once to be added. False: for a reason that passes."""
-        if self._node.replica.status().raft.configuration is not None:
-            return True  # An earlier try has been more successful than it knew.
         address, status = await self._ask_a_member()
         self._adopt(status)
         words = ["RAFT.NODE", "ADD", str(self._node.node_id), self._peer, self._client]

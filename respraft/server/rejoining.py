@@ -2,8 +2,8 @@
 
 The repair has left a directory without an id, and a note of whom to ask (`storage/rejoin.py`). From there it
 is what RAFT.CLUSTER JOIN does, tried for as long as it takes: the members add this node and remove the old id
-in one change. The note goes as soon as this node's log says who the members are; from then on it finds them
-by itself.
+in one change. The note goes as soon as it is committed that this node is a member; from then on it finds the
+others by itself.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Any, Final
 from respraft.config import Config
 from respraft.node.node import Node
 from respraft.resp.errors import ReplyError
-from respraft.server.joining import Joining
+from respraft.server.joining import Joining, is_listed
 from respraft.storage.rejoin import Rejoin, check_rejoin, read_rejoin, remove_rejoin
 
 RETRY_S: Final = 1.0
@@ -65,7 +65,10 @@ async def rejoin(node: Node[Any], note: Rejoin) -> None:
         " or ".join(note.contacts),
     )
     said = ""
-    while node.replica.status().raft.configuration is None:
+    while not is_listed(node):
+        if node.replica.status().removed:
+            _log.warning("removed while it came back; `respraft repair --rejoin` begins anew")
+            return
         try:
             await Joining(node, note.contacts, in_place=True).join()
         except ReplyError as error:

@@ -9,13 +9,15 @@ from respraft.raft.ready import Role
 from tests.simulation.faults import Faults
 from tests.simulation.network import Link, Network
 from tests.simulation.node import Node, Surroundings
-from tests.simulation.operator import Operator
+from tests.simulation.operator import NODES_MAX, Operator
 
 SECOND_US: Final = 1_000_000
 LASTS_US: Final = 1_500_000
 """Longest time that a cut, a partition or a pause lasts."""
 RESTART_US: Final = 150_000
 """Longest time between two restarts of a rolling upgrade."""
+REJOINS_MAX: Final = 4
+"""Beyond the nodes that operators add."""
 
 
 def calm(faults: Faults) -> Faults:
@@ -61,6 +63,7 @@ class Chaos:
             (faults.restarts, self._restart),
             (faults.pauses, self._pause),
             (faults.wipes, self._wipe),
+            (faults.rejoins, self._lose_and_rejoin),
             (faults.jumps, self._jump),
             (faults.flushes * faults.nodes, self._flush),
             (faults.transfers, self._operator.transfer),
@@ -220,23 +223,38 @@ class Chaos:
         self._lasts(lambda: node.resume() if node.up and node.lives == life and node.paused else None)
 
     def _wipe(self) -> None:
-        """A disk is lost: one per run, of a member that can be done without, never amid a change."""
-        configuration = self._world.configuration
-        if self.wiped or self._operator.waiting:
-            return
-        nodes = self._live()
-        if configuration is not None:
-            ids = [member.id for member in configuration.members]
-            everybody = [node for node in self._nodes.values() if not node.gone and node.id in ids]
-            if any(not node.up or node.core.configuration != configuration for node in everybody):
-                return
-            voters = [member for member in configuration.members if member.voter]
-            nodes = everybody if configuration.settled and len(voters) >= 3 else []
-        if nodes:
+        """A disk is lost: one per run that stays so. Its node boots, and is refused."""
+        nodes = self._dispensable()
+        if self._world.configuration is None:
+            nodes = self._live()
+        if nodes and not self.wiped:
             node = self._world.rng.choice(nodes)
             self.wiped = node.id
             node.die("with its disk")
             node.wipe(incarnation=1000 + node.id)
+
+    def _lose_and_rejoin(self) -> None:
+        """A disk is lost, and `respraft repair --rejoin` brings the machine back in its old place."""
+        nodes = self._dispensable()
+        if nodes and len(self._nodes) < NODES_MAX + REJOINS_MAX:
+            node = self._victim(nodes)
+            node.die("with its disk")
+            node.gone = True
+            node.wipe(incarnation=1000 + node.id)
+            down_us = self._world.rng.randint(1, self._world.faults.down_ms * 1000)
+            self._world.schedule.after(down_us, lambda: self._operator.rejoin(node))
+
+    def _dispensable(self) -> list[Node]:
+        """Members that can be done without: never amid a change, nor while another one is lost."""
+        configuration = self._world.configuration
+        if configuration is None or self._operator.waiting or self._operator.lost(configuration):
+            return []
+        ids = [member.id for member in configuration.members]
+        everybody = [node for node in self._nodes.values() if not node.gone and node.id in ids]
+        if any(not node.up or node.core.configuration != configuration for node in everybody):
+            return []
+        voters = [member for member in configuration.members if member.voter]
+        return everybody if configuration.settled and len(voters) >= 3 else []
 
     def _jump(self) -> None:
         node = self._world.rng.choice(list(self._nodes.values()))

@@ -571,6 +571,10 @@ class Liveness:
         assert len(leaders) == 1, f"no common leader: {[(n.id, n.core.role, n.core.leader) for n in nodes]}"
         assert NOBODY not in leaders, "nobody leads"
 
+    def rejoined(self, nodes: Sequence[Node]) -> None:
+        """The time to come back, for those who were lost and join again, has passed."""
+        assert not nodes, f"not back: {[node.id for node in nodes]}"
+
     def settled(self, configuration: Configuration | None, nodes: Sequence[Node]) -> None:
         """The time for a change of the membership to be completed has passed.
 

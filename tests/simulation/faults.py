@@ -51,6 +51,7 @@ class Faults:
     failed_syncs: float  # Share of syncs that fail; the node stops.
     pauses: float
     wipes: float  # At most one node per run, and none without a majority besides.
+    rejoins: float  # As many as it comes to, one after the other: who was lost comes back with a new id.
 
     leaders_share: float  # How often a fault that has one victim looks for a leader.
 
@@ -82,6 +83,11 @@ def draw(rng: random.Random) -> Faults:
     def some(*values: float, absent: float = 0.5) -> float:
         return 0.0 if rng.random() < absent else rng.choice(values)
 
+    # For what was thought of later. It takes nothing out of `rng`: the seeds that lack it are what they were.
+    copy = random.Random()
+    copy.setstate(rng.getstate())
+    later = random.Random(copy.getrandbits(64))
+
     nodes = rng.choice(SIZES)
     park_ms = rng.choice((100, 400, 3000))
     return Faults(
@@ -111,6 +117,7 @@ def draw(rng: random.Random) -> Faults:
         failed_syncs=some(0.002, absent=0.7),
         pauses=some(0.4, 2.0),
         wipes=some(0.1, absent=0.7) if nodes >= 3 else 0.0,
+        rejoins=later.choice((0.0, 0.0, 0.4, 2.0)) if nodes >= 3 else 0.0,
         leaders_share=rng.choice((0.0, 0.5, 0.9)),
         transfers=some(0.4, 4.0),
         changes=some(0.7, 3.0),

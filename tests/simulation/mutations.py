@@ -30,6 +30,7 @@ from respraft.raft.progress import Progress
 from respraft.raft.read_index import ReadIndex
 from respraft.raft.ready import HardState, Role
 from respraft.raft.state import RaftState
+from respraft.replica import changes
 from respraft.replica import membership as replica_membership
 from respraft.replica.barrier import ReadBarrier, ReadGroup
 from respraft.replica.batch import Batch, Refusal
@@ -525,6 +526,13 @@ def _removed_ids_are_forgotten() -> Sequence[Replacement]:
     return [(SessionTable, "retain", retain)]
 
 
+def _replaced_one_stays() -> Sequence[Replacement]:
+    def without(members: dict[NodeId, Any], node_id: NodeId, address: str) -> dict[NodeId, Any]:
+        return members
+
+    return [(changes, "_without", without)]
+
+
 # Leaders are cut off and stopped, on fast machines, so that two of them overlap.
 _TWO_LEADERS: Final = {
     "nodes": 3,
@@ -646,6 +654,8 @@ _SNAPSHOTS: Final = {
 }
 # The voters change all the time.
 _CHANGES: Final = {"nodes": 3, "changes": 6.0, "crashes": 1.0, "partitions": 1.0, "wipes": 0.0, "loss": 0.0}
+# Disks are lost all the time, and their nodes come back in their old places.
+_REJOINS: Final = {**_CHANGES, "changes": 0.0, "rejoins": 3.0}
 # Many small batches on their way, of which some vanish and some overtake others.
 _GAPS: Final = {
     "nodes": 3,
@@ -720,6 +730,7 @@ MUTATIONS: Final = (
     Mutation("quorum by the old configuration", 60, _quorum_of_the_old_alone, _CHANGES, first=3),
     Mutation("no joint phase", 30, _no_joint_phase, _CHANGES, first=1),
     Mutation("promotion before catching up", 30, _promotion_too_early, _CHANGES, first=2),
+    Mutation("who comes in a lost one's place leaves it there", 30, _replaced_one_stays, _REJOINS, first=4),
     Mutation("sessions of removed nodes stay", 60, _removed_ids_are_forgotten, _CHANGES, first=10),
     Mutation("state and applied index in two writes", 150, _state_and_index_in_two_writes, first=4),
 )

@@ -14,7 +14,7 @@ from respraft.node.driver import Driver
 from respraft.raft.clock import LogClock
 from respraft.raft.configuration import Configuration
 from respraft.raft.log import RaftLog
-from respraft.raft.message import Entry, Index, NodeId
+from respraft.raft.message import NOBODY, Entry, Index, NodeId
 from respraft.raft.node import RaftNode
 from respraft.raft.ready import HardState, LogWrite, Ready
 from respraft.replica.applier import META_APPLIED, META_CONFIGURATION, decode_applied, load_applied
@@ -45,8 +45,8 @@ class Surroundings(Protocol):
     configuration: Configuration | None
     """The newest one that is in the log for good."""
 
-    def add_node(self) -> None:
-        """Set up one more node, which belongs to no cluster."""
+    def add_node(self, replaces: NodeId = NOBODY) -> "Node":
+        """Set up one more node, which belongs to no cluster; maybe on the machine of one that was lost."""
 
     def contacts(self) -> Mapping[NodeId, str]:
         """Everybody whom a node that joins may have been told of."""
@@ -176,6 +176,7 @@ class Node:
         self.up = False
         self.paused = False
         self.gone = False  # Switched off for good.
+        self.replaces = NOBODY  # Who was lost, in whose place, at whose address, this node comes.
         self.killed = False  # Its last life ended by a signal or by its own decision: the machine went on.
         self.observed_us = 0  # When it last looked at its clocks.
         self.lives = 0  # Of all incarnations; names one life.

@@ -22,6 +22,10 @@ from tests.simulation.node import Node, Surroundings
 VOTERS_MAX: Final = 7
 NODES_MAX: Final = 12
 """Ever, in one run: each pair of them costs two links."""
+NODE_PORTS: Final = 7100
+"""Peer addresses, by id."""
+REJOIN_US: Final = 300_000
+"""About how often somebody who comes back asks."""
 
 
 class Request:
@@ -94,6 +98,41 @@ class Operator:
         present = [node.id for node in self._members(configuration)]
         return [member.id for member in configuration.members if member.id not in present]
 
+    def rejoin(self, lost: Node) -> None:
+        """A lost node's machine is repaired: it comes back with a new id in the old one's place."""
+        node = self._world.add_node(replaces=lost.id)
+        self._world.say(f"n{node.id} comes in the place of n{lost.id}")
+        self._ask_to_rejoin(node)
+
+    def rejoining(self) -> list[Node]:
+        """Return who is on the way back, or has not taken the place of the one that was lost."""
+        return [node for node in self._nodes.values() if node.replaces and self._on_its_way(node)]
+
+    def _on_its_way(self, node: Node) -> bool:
+        configuration = self._world.configuration
+        assert configuration is not None, "somebody has been a member"
+        if node.id in configuration.removed_ids:
+            return False  # By an operator; it will not try again.
+        member = configuration.member(node.id)
+        return member is None or not member.voter or configuration.member(node.replaces) is not None
+
+    def _ask_to_rejoin(self, node: Node) -> None:
+        """As `server/rejoining.py` does: any member is asked, until the node's log says that it is one."""
+        world = self._world
+        assert world.configuration is not None, "somebody has been a member"
+        if not self._on_its_way(node):
+            return
+        live = [each for each in self._members(world.configuration) if each.up]
+        applied = node.replica.status().applied_configuration if node.up else None
+        if live and node.up and (applied is None or applied.member(node.id) is None):
+            asked = world.rng.choice(live)
+            place = NODE_PORTS + node.replaces
+            member = Member(node.id, f"127.0.0.1:{place}", f"127.0.0.1:{place}", node.incarnation, voter=True)
+            action, life = AddMember(member, node.replaces), asked.lives
+            asked.give(lambda: self._change(asked, action) if asked.lives == life else None)
+        retry_us = world.rng.randint(1, 2 * REJOIN_US)
+        world.schedule.after(retry_us, lambda: self._ask_to_rejoin(node))
+
     def _members(self, configuration: Configuration) -> list[Node]:
         nodes = self._nodes
         return [
@@ -126,7 +165,8 @@ class Operator:
 
     def _spares(self, configuration: Configuration) -> list[Node]:
         used = [*[member.id for member in configuration.members], *configuration.removed_ids]
-        return [node for node in self._nodes.values() if not node.gone and node.id not in used]
+        mine = [node for node in self._nodes.values() if not node.gone and not node.replaces]
+        return [node for node in mine if node.id not in used]
 
     def _action(self, configuration: Configuration) -> Action | None:
         rng = self._world.rng
@@ -181,5 +221,5 @@ class Operator:
 
 
 def _member(node: Node, *, voter: bool) -> Member:
-    peer, client = f"127.0.0.1:{7100 + node.id}", f"127.0.0.1:{7000 + node.id}"
+    peer, client = f"127.0.0.1:{NODE_PORTS + node.id}", f"127.0.0.1:{7000 + node.id}"
     return Member(node.id, peer, client, node.incarnation, voter)

@@ -31,6 +31,7 @@ from respraft.raft.configuration import Configuration
 from respraft.raft.message import (
     KIND_CONFIGURATION,
     NO_TIME,
+    NOBODY,
     Entry,
     Index,
     NodeId,
@@ -206,6 +207,7 @@ class Simulation:
         for client in self.clients:
             client.stop()
         self._wait(answer_ms, lambda: self.liveness.answered(self._waiting()))
+        self._wait(settle_ms + self._catch_up_ms(), lambda: self.liveness.rejoined(self.operator.rejoining()))
         # Nobody asks for a change any more, so what is settled now stays so.
         catch_up_ms = self._catch_up_ms()
         settled = self.liveness.settled
@@ -354,14 +356,16 @@ class Simulation:
                 self.stale_reads.told(self.schedule.now_us, index)
         group.answered(answer)
 
-    def add_node(self) -> None:
+    def add_node(self, replaces: NodeId = NOBODY) -> Node:
         """Set up one more node, and start it. Who waits to join is told of it: it may lead soon."""
         node_id = max(self.nodes) + 1
         self.nodes[node_id] = node = self._make_node(node_id, ())
+        node.replaces = replaces
         self.network.add(node_id)
         for other in self.nodes.values():
             other.give(other.hear_of_members)
         self.chaos.boot(node)
+        return node
 
     def contacts(self) -> Mapping[NodeId, str]:
         """Return everybody."""
