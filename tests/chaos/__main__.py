@@ -109,7 +109,7 @@ def hurt(world: World, seed: int, seconds: float, only: list[str]) -> dict[str, 
             said_s = time.monotonic()
             world.note(f"{fault.__name__} ...")
             try:
-                with world.fault():
+                with world.fault(fault.__name__):
                     fault(world)
             except Exception as error:
                 world.anomaly(f"{fault.__name__}: {type(error).__name__}: {error}")
@@ -190,6 +190,10 @@ def judge(world: World) -> None:
         f"  {codes}; {len(judged)} keys, {undecided} undecided; slowest {record.slowest_s:.1f} s; "
         f"{most >> 20} MiB"
     )
+    waits = ", ".join(
+        f"{name} {waited:.1f}" for name, waited in sorted(record.waits_s.items()) if waited > 0.1
+    )
+    print(f"  still waited after the end of: {waits}")
     for said, count in sorted(world.said.items()):
         if not said.endswith(": OK"):
             print(f"  said {count} times: {said}")

@@ -49,6 +49,8 @@ class Record:
     codes: Counter[str] = field(default_factory=Counter)
     anomalies: list[str] = field(default_factory=list)
     slowest_s: float = 0.0
+    waits_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """The longest that anybody still waited after a fault, by its name."""
     stamps: "itertools.count[int]" = field(default_factory=itertools.count)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -61,6 +63,8 @@ class Record:
 
 class Places(Protocol):
     """Which nodes there are for clients."""
+
+    last_fault: str
 
     def serving(self) -> list[Node]:
         """Return the nodes that are meant to serve, whether or not they do."""
@@ -173,10 +177,12 @@ class Client(threading.Thread):
     def _in_time(self, command: Command, sent_s: float) -> None:
         """However long a fault makes a client wait: soon after its end there is a leader, who answers."""
         waited_s = min(time.monotonic() - sent_s, self._places.well_for_s())
+        after = self._places.last_fault
+        self._record.waits_s[after] = max(waited_s, self._record.waits_s[after])
         if waited_s > STALL_S:
             self._record.anomalies.append(
                 f"{time.strftime('%T')} client {self._number} at node {self._node and self._node.node_id}: "
-                f"{command!r} waited {waited_s:.1f} s while all was well"
+                f"{command!r} waited {waited_s:.1f} s while all was well, after {after}"
             )
 
     def _told(self, command: Command, parts: list[Operation], reply: object) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from tests.chaos.proxy import Rule
+from tests.chaos.proxy import FREE, Rule
 from tests.chaos.world import END_S, World
 from tests.process.injection import injected
 
@@ -77,6 +77,16 @@ def part(world: World) -> None:
             world.pause(0.1, 3)
             world.proxy.heal(reset=world.rng.random() < 0.5)
             world.pause(0, 0.3)
+
+
+def flicker(world: World) -> None:
+    """Connections between nodes end, one here, one there: messages are lost, and the next ones are not."""
+    assert world.proxy is not None
+    ids = [world.ids[number] for number in sorted(world.members)]
+    least_s = world.rng.choice((0.005, 0.05, 0.3))
+    for _ in range(world.rng.randint(1, 30)):
+        world.proxy.set([tuple(world.rng.sample(ids, 2))], FREE, reset=True)  # type: ignore[list-item]
+        world.pause(least_s, 3 * least_s)
 
 
 def slow_disk(world: World) -> None:
@@ -196,6 +206,6 @@ def _strace() -> bool:
 def faults(*, proxy: bool) -> list[Fault]:
     """Return what can be done to a cluster on this machine, the frequent ones several times."""
     chosen: list[Fault] = [kill, kill, terminate, stop_and_go, stop_and_go]
-    chosen += [part] * 3 * proxy
+    chosen += [part, part, flicker] * proxy
     chosen += [hand_over, flush, lost_disk, grow_and_shrink, move, starve]
     return chosen + [slow_disk, slow_disk, broken_disk] * _strace()

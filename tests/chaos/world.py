@@ -78,6 +78,7 @@ class World:
         self._last_hurt: Final[dict[int, int]] = {}
         self._lock: Final = threading.Lock()
         self._faults = 0  # Under way.
+        self.last_fault = "start"
         self._well_since_s = time.monotonic()
 
     # For clients.
@@ -97,10 +98,11 @@ class World:
     # For faults.
 
     @contextmanager
-    def fault(self) -> Iterator[None]:
+    def fault(self, name: str) -> Iterator[None]:
         """Something is not well meanwhile."""
         with self._lock:
             self._faults += 1
+            self.last_fault = name
         try:
             yield
         finally:
