@@ -34,6 +34,21 @@ CONNECTION_COMMANDS: Final = (
         arguments=(Argument("message", "string"),),
     ),
     CommandSpec(
+        name=b"AUTH",
+        arity=-2,
+        kind=LOCAL,
+        flags=("noscript", "loading", "stale", "fast", "no_auth", "allow_busy"),
+        categories=("connection",),
+        summary="Authenticate to the server",
+        since="1.0.0",
+        group="connection",
+        complexity="O(N) where N is the number of passwords defined for the user",
+        arguments=(
+            Argument("username", "string", since="6.0.0", flags=OPTIONAL),
+            Argument("password", "string"),
+        ),
+    ),
+    CommandSpec(
         name=b"HELLO",
         arity=-1,
         kind=LOCAL,

@@ -1,11 +1,11 @@
-"""PING, ECHO, HELLO, SELECT, READONLY, READWRITE, QUIT, RESET and TIME."""
+"""PING, ECHO, AUTH, HELLO, SELECT, READONLY, READWRITE, QUIT, RESET and TIME."""
 
 from typing import Final
 
 from respraft.commands import echo as echo_commands
 from respraft.commands.numbers import parse_int64
 from respraft.commands.record import DATABASES
-from respraft.resp.errors import ReplyError, database_out_of_range
+from respraft.resp.errors import ReplyError, database_out_of_range, syntax_error
 from respraft.resp.replies import OK, RESP2, RESP3, Reply, SimpleString
 from respraft.server.local.client import check_printable
 from respraft.server.local.info import REDIS_VERSION
@@ -22,6 +22,13 @@ def ping(_server: FrontView, _client: ClientView, args: list[bytes]) -> Reply:
 def echo(_server: FrontView, _client: ClientView, args: list[bytes]) -> Reply:
     """ECHO message."""
     return echo_commands.echo(None, args)
+
+
+def auth(_server: FrontView, _client: ClientView, args: list[bytes]) -> Reply:
+    """AUTH [username] password. There are no passwords: it is always refused."""
+    if len(args) > 3:
+        raise syntax_error()
+    raise _no_password(args[1] if len(args) == 3 else b"default")
 
 
 def hello(_server: FrontView, client: ClientView, args: list[bytes]) -> Reply:
@@ -121,6 +128,7 @@ def _no_password(username: bytes) -> ReplyError:
 FUNCTIONS: Final = {
     b"PING": ping,
     b"ECHO": echo,
+    b"AUTH": auth,
     b"HELLO": hello,
     b"SELECT": select,
     b"READONLY": readonly,

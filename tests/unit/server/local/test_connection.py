@@ -32,6 +32,21 @@ def test_hello_switches_the_protocol_for_its_own_reply() -> None:
     assert server.caller.name == b"bob"
 
 
+@pytest.mark.parametrize("line", [b"AUTH secret", b"AUTH default secret"])
+def test_who_sends_a_password_learns_that_there_is_none(line: bytes) -> None:
+    assert str(FakeServer().run(line)) == (
+        "ERR AUTH <password> called without any password configured for the default user. "
+        "Are you sure your configuration is correct?"
+    )
+
+
+def test_other_users_are_not_known() -> None:
+    server = FakeServer()
+    refused = "WRONGPASS invalid username-password pair or user is disabled."
+    assert str(server.run(b"AUTH bob secret")) == refused
+    assert str(server.run(b"AUTH a b c")) == "ERR syntax error"
+
+
 @pytest.mark.parametrize(
     ("line", "error"),
     [
