@@ -160,6 +160,7 @@ class Joining:
         self._voter = voter
         self._in_place = in_place
         self._peer, self._client = own_addresses(node)
+        self._tried_elsewhere = False
 
     async def join(self) -> None:
         """Return when this node is a member and has caught up.
@@ -196,6 +197,8 @@ class Joining:
         except ReplyError as error:
             # By another node that joins at the same time.
             self._id_taken = "already been used" in error.text and not self._fixed_id
+            if "cannot reach node" in error.text and self._go_elsewhere(status):
+                return False
             if error.code not in _PASSING and not self._id_taken:
                 raise ReplyError(error.code, f"{error.text} (said the node at {address})") from error
             _log.info("joining: %s %s; asking again", error.code, error.text)
@@ -209,6 +212,25 @@ class Joining:
         members = [dict(zip(each[::2], each[1::2], strict=True)) for each in status[b"members"]]
         at_our_address = [int(each[b"id"]) for each in members if each[b"peer"].decode() == self._peer]
         return at_our_address[0] if at_our_address and at_our_address[0] != self._node.node_id else NOBODY
+
+    def _go_elsewhere(self, status: dict[bytes, Any]) -> bool:
+        """Nobody reaches this node where its file says; the cluster may know where it has moved since.
+
+        Returns:
+            Whether there is another place to try: that of the node it comes for, by its id, or by where it
+            listens if that one came in somebody's place itself.
+        """
+        if not self._in_place or self._tried_elsewhere:
+            return False
+        self._tried_elsewhere = True
+        listen = self._node.config.peer.listen.encode()
+        members = [dict(zip(each[::2], each[1::2], strict=True)) for each in status[b"members"]]
+        for member in members:
+            if int(member[b"id"]) == self._replaces or member[b"peer"] == listen:
+                _log.info("joining: not reached at %s; trying %s", self._peer, member[b"peer"].decode())
+                self._peer, self._client = member[b"peer"].decode(), member[b"client"].decode()
+                return True
+        return False
 
     async def _ask_a_member(self) -> tuple[str, dict[bytes, Any]]:
         """Return the first address that answers as a member of a cluster, and what it says."""

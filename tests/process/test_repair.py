@@ -5,6 +5,8 @@ import subprocess
 import sys
 from typing import Any, Final
 
+import redis
+
 from tests.process.clients import Incrementer, progress
 from tests.process.cluster import REPOSITORY, Cluster, ClusterFactory
 from tests.process.eventually import eventually
@@ -79,6 +81,35 @@ def test_a_node_whose_file_names_neither_an_id_nor_members(cluster: Cluster) -> 
     assert come_back(cluster, victim, as_id=4)
     with cluster.client(victim) as client:
         assert client.mget([f"key:{number}" for number in range(KEYS)]) == values()
+
+
+def test_a_node_that_had_moved_comes_back_where_it_was(cluster: Cluster) -> None:
+    """Its file still lists it at the old address. The cluster knows better, also when it is lost again."""
+    victim, other = cluster.followers()
+    cluster.stop(victim)
+    cluster.move(victim)
+    cluster.launch(victim)
+    node = cluster.nodes[victim]
+    addresses = (f"127.0.0.1:{node.peer_port}", f"127.0.0.1:{node.client_port}")
+    with cluster.client(other) as client:
+        eventually(lambda: has_moved(client, victim, *addresses), what="it has moved")
+    for new_id in (4, 5):
+        cluster.wait_ready(victim)
+        cluster.kill(victim)
+        cluster.wipe(victim)
+        repair(cluster, victim)
+        cluster.launch(victim)
+        assert come_back(cluster, victim, as_id=new_id)
+        places = {each["id"]: (each["peer"], each["client"]) for each in cluster.status(other)["members"]}
+        assert places[new_id] == addresses
+
+
+def has_moved(client: Any, victim: int, *addresses: str) -> bool:
+    """False: it does not listen there yet."""
+    try:
+        return bool(client.execute_command("RAFT.NODE", "MOVE", victim, *addresses))
+    except redis.ResponseError:
+        return False
 
 
 def write(cluster: Cluster, node_id: int) -> None:
