@@ -3,14 +3,16 @@
 One turn serves everything that one pass of the event loop brought in. In it (`_turn`):
 
     replica.take_output()
-      ├─ write    ──> disk ──(synced)──> persisted() ──> its messages, and the next turn
-      └─ messages ──> peer links (one write per link and turn)
+      ├─ messages ──> peer links (one write per link and turn)
+      └─ write    ──> disk ──(synced)──> persisted() ──> its messages, and the next turn
     replica.finish_turn()      applies, while disk and peers are at work
       ├─ answers  ──> clients
       ├─ flush    ──> a thread ──(durable)──> flushed(), and the log is cut
       └─ snapshots ─> transfers to peers ──(over)──> snapshot_ended()
 
-The loop never waits for a disk: at most one write is under way, so what gathers meanwhile is the next one.
+At most one write is under way, and what gathers meanwhile is the next one. A disk that is quicker than the
+hand-over to a thread writes in the middle of the turn (`log_writer.py`): then what rests on the write
+leaves before anything is applied.
 
 Time comes from here: each turn begins with one reading of the monotonic and the wall clock, and the core is
 ticked as often as `TICK_MS` has passed. After a pause of the process (SIGSTOP, a frozen machine) the input
@@ -18,7 +20,7 @@ that has piled up is taken before the clock goes on, or the node would campaign 
 heartbeats it just has not read.
 
 There is no event loop, thread, socket or clock in here, so that the simulator runs this very class under
-virtual time; `server/` gives it uvloop, `disk_thread.py` and the peer network. What it is given keeps the
+virtual time; `server/` gives it uvloop, `log_writer.py` and the peer network. What it is given keeps the
 contracts of `interface.py`. All of its methods are called from one thread.
 """
 
@@ -28,6 +30,7 @@ from typing import Final, NoReturn
 from respraft.config import TICK_MS
 from respraft.node.interface import Clocks, EventLoop, Links, LogWriter, States
 from respraft.raft.message import HeartbeatRequest, HeartbeatResponse, Index, InstallSnapshot, NodeId
+from respraft.raft.ready import LogWrite
 from respraft.replica.batch import Answer, Client, Refusal
 from respraft.replica.gathering import HOLD_MS
 from respraft.replica.machine import Command
@@ -209,12 +212,11 @@ class Driver:
             output = self._replica.take_output()
         except Exception:
             self._die()
-        # First what others wait for: they have their work while this node applies.
-        if output.write is not None:
-            self._installing = output.write.snapshot
-            self._log_writer.begin(output.write)
+        # First what others wait for: they have their work while this node writes and applies.
         if output.messages:
             self._send(output.messages)
+        if output.write is not None:
+            self._write(output.write)
         apply_s = self._monotonic_s()
         try:
             outcome = self._replica.finish_turn()
@@ -249,11 +251,22 @@ class Driver:
             links.send(to, message)
         links.flush()
 
+    def _write(self, write: LogWrite) -> None:
+        self._installing = write.snapshot
+        took_s = self._log_writer.begin(write)
+        if took_s is not None:
+            self._persisted(write.number, took_s)
+
     def _written(self, number: int, took_s: float) -> None:
         if self._stopped:
             return
-        self._timings.fsync_s.append(took_s)
         self._observe()
+        self._persisted(number, took_s)
+        # At once, and not behind the input of this pass: the disk would be idle until then.
+        self._turn()
+
+    def _persisted(self, number: int, took_s: float) -> None:
+        self._timings.fsync_s.append(took_s)
         try:
             messages = self._replica.persisted(number)
         except Exception:
@@ -263,8 +276,6 @@ class Driver:
             self._installing = None
         if messages:
             self._send(messages)
-        # At once, and not behind the input of this pass: the disk would be idle until then.
-        self._turn()
 
     def _tick(self) -> None:
         if self._stopped:

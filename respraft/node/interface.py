@@ -24,14 +24,18 @@ class EventLoop(Protocol):
 
 
 class LogWriter(Protocol):
-    """Makes log writes durable, away from the loop."""
+    """Makes log writes durable, away from the loop save where that takes longer than the writes do."""
 
     def start(self, written: Callable[[int, float], None]) -> None:
-        """Get ready. `written(number, seconds)` is called on the loop as each write has become durable."""
+        """Get ready. `written(number, seconds)` is called on the loop as each write has become durable that
+        was under way when `begin` returned."""
         ...
 
-    def begin(self, write: LogWrite) -> None:
-        """Begin to write and return at once. No other write is under way.
+    def begin(self, write: LogWrite) -> float | None:
+        """Write, or begin to. No other write is under way.
+
+        Returns:
+            How many seconds it took, if it is durable already. None: it is under way.
 
         A write that fails ends the process before anything else is done: a failed fsync leaves nothing to
         rely on, and it is never tried again.

@@ -29,8 +29,8 @@ from respraft.node.bring_up import bring_up
 from respraft.node.client import Done, NodeClient
 from respraft.node.clocks import MachineClocks
 from respraft.node.death import die_in_doubt, die_of_log, die_of_state
-from respraft.node.disk_thread import DiskThread
 from respraft.node.driver import Driver
+from respraft.node.log_writer import StoreWriter
 from respraft.node.states import StateThread
 from respraft.peer.codec import Codec
 from respraft.peer.interface import Identity as PeerSelf
@@ -128,7 +128,7 @@ class Node(Generic[M]):
             loop=loop,
             clocks=MachineClocks(),
             replica=self.replica,
-            log_writer=DiskThread(
+            log_writer=StoreWriter(
                 loop, self.log_store, die=die_of_log if self._failed is None else self._fail_on_thread
             ),
             links=self.network,

@@ -266,6 +266,18 @@ class RaftNode(RaftState):
         self.snapshots = []
         return ready
 
+    @property
+    def due(self) -> bool:
+        """Whether a write that has ended left something that only `take_ready()` hands out."""
+        log = self.log
+        return bool(
+            self.messages
+            or self.durable_messages
+            or self.accepted
+            or log.stable_index != log.last_index
+            or log.has_committed()
+        )
+
     def status(self) -> RaftStatus:
         """A snapshot of this node."""
         log = self.log

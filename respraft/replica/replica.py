@@ -217,6 +217,7 @@ class Replica:
         if self._installing is not None:
             self._go_over(self._installing)  # Before the core hands out what lies behind it.
         self._core.persisted(number)
+        self._again = self._core.due  # If it was written in the middle of a turn, another one follows.
         term = self._core.term
         return [(to, message) for to, message in self._durable_messages if message.term == term]
 

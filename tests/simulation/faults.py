@@ -45,6 +45,7 @@ class Faults:
     flushes: float  # How often somebody wants a node's state flushed and its log cut, per node.
     write_us: int  # Usual time of a log write,
     slow_writes: float  # and the share of writes that take up to a hundred times as long.
+    writes_at_once: float  # The share of writes that the loop waits for.
     transfer_us: int  # Longest time that it takes to bring a state to a peer, if nothing breaks.
     broken_transfers: float  # Share of a transfer's messages with which its connection ends,
     garbled: float  # and of its chunks that are damaged on the way.
@@ -113,6 +114,7 @@ def draw(rng: random.Random) -> Faults:
         flushes=rng.choice((0.0, 0.3, 5.0)),
         write_us=rng.choice((50, 300, 5_000)),
         slow_writes=some(0.02, 0.2),
+        writes_at_once=rng.choice((0.0, 0.5, 1.0)),
         transfer_us=rng.choice((5_000, 200_000, 1_000_000)),
         failed_syncs=some(0.002, absent=0.7),
         pauses=some(0.4, 2.0),

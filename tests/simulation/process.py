@@ -81,7 +81,10 @@ class SimulatedLoop(EventLoop):
 
 
 class SimulatedDisk(LogWriter):
-    """The disk thread of one life. It goes on during a pause, since the system call was made."""
+    """The log writer of one life: now a quick disk that is waited for, now a thread.
+
+    The thread goes on during a pause, since the system call was made.
+    """
 
     def __init__(self, node: "Node") -> None:
         self._node = node
@@ -91,7 +94,7 @@ class SimulatedDisk(LogWriter):
     def start(self, written: Callable[[int, float], None]) -> None:
         self._written = written
 
-    def begin(self, write: LogWrite) -> None:
+    def begin(self, write: LogWrite) -> float | None:
         node = self._node
         node.write = write
         if (install := write.snapshot) is not None:
@@ -100,9 +103,14 @@ class SimulatedDisk(LogWriter):
             node.log.begin_append(write.hard_state, write.entries, first_index=write.first_index)
         node.storage_point()
         faults, rng = node.world.faults, node.world.rng
+        if write.snapshot is None and rng.random() < faults.writes_at_once:
+            self._make_durable(write)
+            node.write = None
+            return faults.write_us / 1e6
         slowness = rng.randint(1, 100) if rng.random() < faults.slow_writes else 1
         took_us = faults.write_us * slowness * (0.5 + rng.random())
         node.world.schedule.after(took_us, lambda: self._synced(write, took_us / 1e6))
+        return None
 
     def stop(self) -> None:
         """No life ends in order."""
@@ -112,12 +120,15 @@ class SimulatedDisk(LogWriter):
             self._node.guarded(lambda: self._finish(write, took_s))
 
     def _finish(self, write: LogWrite, took_s: float) -> None:
+        self._make_durable(write)
+        world = self._node.world
+        world.schedule.after(world.rng.random() * 50, lambda: self._report(write, took_s))
+
+    def _make_durable(self, write: LogWrite) -> None:
         node = self._node
         node.log.finish_append()
         node.world.durable(node, write)
         node.storage_point()
-        delay_us = node.world.rng.random() * 50
-        node.world.schedule.after(delay_us, lambda: self._report(write, took_s))
 
     def _report(self, write: LogWrite, took_s: float) -> None:
         if self._node.up and self._node.lives == self._life:

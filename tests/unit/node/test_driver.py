@@ -37,6 +37,8 @@ class Machine(EventLoop, LogWriter, Links, Clocks):
         self.write: LogWrite | None = None
         self.answers: list[Answer] = []
         self.on_begin: Callable[[], None] = lambda: None
+        self.on_send: Callable[[], None] = lambda: None
+        self.at_once = False  # A write is done when `begin` returns.
         self._soon: list[Callable[[], None]] = []
         self._later: list[tuple[float, Callable[[], None]]] = []
 
@@ -49,17 +51,21 @@ class Machine(EventLoop, LogWriter, Links, Clocks):
     def start(self, written: Callable[[int, float], None]) -> None:
         self.written = written
 
-    def begin(self, write: LogWrite) -> None:
+    def begin(self, write: LogWrite) -> float | None:
         assert self.write is None, "one write at a time"
-        self.write = write
         self.events.append("write")
         self.on_begin()
+        if self.at_once:
+            return 0.001
+        self.write = write
+        return None
 
     def stop(self) -> None:
         self.events.append("stopped")
 
     def send(self, to: NodeId, message: ReplicaMessage) -> None:
         self.events.append(type(message).__name__)
+        self.on_send()
 
     def flush(self) -> None:
         return
@@ -191,6 +197,40 @@ def test_the_disk_has_its_work_before_the_node_applies() -> None:
             machine.complete()
     assert applied == [first - 1, first - 1], "the entry before is applied while the next one is written"
     assert replica.status().applied_index == first
+
+
+def test_a_write_that_is_done_at_once_is_confirmed_before_the_node_applies() -> None:
+    cluster = Cluster(3)
+    leader_id = cluster.leader_id()
+    node_id = leader_id % 3 + 1
+    driver, machine = drive(cluster, node_id)
+    machine.at_once = True
+    replica, core = cluster.nodes[node_id].replica, cluster.nodes[node_id].core
+    applied: list[int] = []
+    machine.on_send = lambda: applied.append(replica.status().applied_index)
+    first = core.log.last_index + 1
+    for index in (first, first + 1):
+        entry = Entry(index, core.term, WALL_MS, KIND_NORMAL, b"")
+        append = AppendRequest(leader_id, core.term, index - 1, core.log.last_term, index - 1, [entry])
+        driver.received(leader_id, cluster.nodes[leader_id].incarnation, append)
+        machine.one_pass()
+    assert machine.events == ["write", AppendResponse.__name__] * 2
+    assert applied == [first - 1, first - 1]
+    assert replica.status().applied_index == first
+
+
+def test_what_a_write_that_is_done_at_once_has_committed_waits_for_no_tick() -> None:
+    cluster = Cluster(1)
+    driver, machine = drive(cluster, cluster.leader_id())
+    machine.at_once = True
+    driver.submit("a", [SET], [], 0, 10)
+    machine.one_pass()
+    machine.one_pass()
+    assert [answer.client for answer in machine.answers] == ["a"]
+    turns = len(driver.take_timings().turn_s)
+    machine.one_pass()
+    machine.one_pass()
+    assert len(driver.take_timings().turn_s) == 0, f"{turns} turns, and nothing is left to do"
 
 
 def test_commands_that_wait_for_others_take_no_turn() -> None:
