@@ -9,8 +9,8 @@ What is tuned, and why (microseconds a key, 100-byte values, batches of 50 puts,
   They are one atomic step all the same: they are all that the memtable holds, it has room for twice as much,
   and nobody flushes before the last of them. A memtable becomes one file, which counts whole or not at all.
   Should RocksDB flush half of one after all (it does so by itself when a full disk has room again), and a
-  crash come before the rest, then the first piece has left a mark, which the last one removes: the state is
-  refused at the next start.
+  crash come before the rest, then the first piece has left a mark, which the last one removes (`pieces.py`):
+  the state is refused at the next start.
 * A get of a key that does not exist searched the whole skip list, 3.5; a bloom filter over whole keys in the
   memtable makes that 0.3, and every first SET of a key asks just that. Files have bloom filters as well.
 * Iterators carry an upper bound: without it, one that reaches the end of a database would walk through
@@ -21,7 +21,6 @@ of the data. So the loops here are written out, and ask for the status when ther
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -41,6 +40,7 @@ from rocksdict import (
 from respraft.storage.give_way import give_way
 from respraft.storage.interface import StartRefused, StorageFailed
 from respraft.storage.log_scan import find_recycled_record
+from respraft.storage.pieces import HALF_WAY, in_pieces
 from respraft.storage.state_interface import StateStore
 
 MEMTABLES: Final = 2
@@ -71,9 +71,6 @@ BACKGROUND_JOBS: Final = 2
 PUTS_AT_ONCE: Final = 256
 """Puts of a large write before other threads are given the interpreter's lock, about 0.3 ms: neither
 rocksdict's `write` nor a compiled loop gives it up by itself."""
-
-HALF_WAY: Final = b"\0half"
-"""Key that is there while a write is under way in pieces. No other key begins so."""
 
 RECORD_OVERHEAD_BYTES: Final = 100
 """What a record takes in a memtable besides key and value, at most: about 40."""
@@ -170,12 +167,9 @@ class RocksStateStore(StateStore):
         self, puts: Mapping[bytes, bytes | None], cleared: Sequence[tuple[bytes, bytes]]
     ) -> None:
         self._half_way = True
-        rest = iter(puts.items())
-        self.write({HALF_WAY: b""}, cleared)
-        while piece := dict(islice(rest, PUTS_AT_ONCE)):
-            self.write(piece)
+        for piece, ranges in in_pieces(puts, cleared, PUTS_AT_ONCE):
+            self.write(piece, ranges)
             give_way()
-        self.write({HALF_WAY: None})
         self._half_way = False
 
     def flush(self) -> None:

@@ -235,14 +235,22 @@ class Chaos:
 
     def _lose_and_rejoin(self) -> None:
         """A disk is lost, and `respraft repair --rejoin` brings the machine back in its old place."""
-        nodes = self._dispensable()
-        if nodes and len(self._nodes) < NODES_MAX + REJOINS_MAX:
+        nodes = [node for node in self._live() if self.may_lose(node)]
+        if nodes:
             node = self._victim(nodes)
             node.die("with its disk")
-            node.gone = True
-            node.wipe(incarnation=1000 + node.id)
-            down_us = self._world.rng.randint(1, self._world.faults.down_ms * 1000)
-            self._world.schedule.after(down_us, lambda: self._operator.rejoin(node))
+            self.lose(node)
+
+    def may_lose(self, node: Node) -> bool:
+        """Whether a node that is up may lose its disk and come back in its own place."""
+        return not self._over and len(self._nodes) < NODES_MAX + REJOINS_MAX and node in self._dispensable()
+
+    def lose(self, node: Node) -> None:
+        """The disk of a node that has died is of no use, and it comes back with another one, some time."""
+        node.gone = True
+        node.wipe(incarnation=1000 + node.id)
+        down_us = self._world.rng.randint(1, self._world.faults.down_ms * 1000)
+        self._world.schedule.after(down_us, lambda: self._operator.rejoin(node))
 
     def _dispensable(self) -> list[Node]:
         """Members that can be done without: never amid a change, nor while another one is lost."""

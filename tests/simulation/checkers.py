@@ -515,7 +515,7 @@ class RevisionsAreUnique:
     def observe(node: Node) -> None:
         """Look at a node's whole state."""
         seen: dict[int, bytes] = {}
-        for key, stored in node.state.iterate(RECORDS, bytes((RECORDS[0] + 1,))):
+        for key, stored in node.store.iterate(RECORDS, bytes((RECORDS[0] + 1,))):
             revision = decode_record(stored).revision
             other = seen.setdefault(revision, key)
             assert other == key, f"n{node.id} has {other!r} and {key!r} of the same revision {revision:x}"

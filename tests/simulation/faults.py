@@ -5,12 +5,16 @@ nothing gets done, and two faults together find what ten hide.
 """
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from respraft.config import READ_MODES, TICK_MS, RaftConfig
 
 SIZES: Final = (1, 2, 3, 3, 3, 3, 4, 5, 5, 7)
+
+WITHOUT_NEWER: Final[Mapping[str, Any]] = {"rejoins": 0.0, "gathered": 0}
+"""The weather without what was thought of later: so a seed is the run that it was before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,9 @@ class Faults:
     storage_crashes: float  # Share of storage operations right behind which the power fails.
     down_ms: int  # How long a dead node stays dead, at most.
     torn: bool  # A crash leaves a piece of the last write.
+    gathered: int  # Records that gather in memory before they go down; 0: each write goes to the disk.
+    piece_puts: int  # Records at once of a step that goes down in pieces.
+    half_steps: float  # Share of crashes amid a step that leave half of it: the node is lost with its disk.
     flushes: float  # How often somebody wants a node's state flushed and its log cut, per node.
     write_us: int  # Usual time of a log write,
     slow_writes: float  # and the share of writes that take up to a hundred times as long.
@@ -84,7 +91,7 @@ def draw(rng: random.Random) -> Faults:
     def some(*values: float, absent: float = 0.5) -> float:
         return 0.0 if rng.random() < absent else rng.choice(values)
 
-    # For what was thought of later. It takes nothing out of `rng`: the seeds that lack it are what they were.
+    # For what was thought of later: it takes nothing out of `rng` (`WITHOUT_NEWER`).
     copy = random.Random()
     copy.setstate(rng.getstate())
     later = random.Random(copy.getrandbits(64))
@@ -120,6 +127,9 @@ def draw(rng: random.Random) -> Faults:
         pauses=some(0.4, 2.0),
         wipes=some(0.1, absent=0.7) if nodes >= 3 else 0.0,
         rejoins=later.choice((0.0, 0.0, 0.4, 2.0)) if nodes >= 3 else 0.0,
+        gathered=later.choice((0, 4, 30, 300)),
+        piece_puts=later.choice((1, 5)),
+        half_steps=later.choice((0.0, 0.5)),
         leaders_share=rng.choice((0.0, 0.5, 0.9)),
         transfers=some(0.4, 4.0),
         changes=some(0.7, 3.0),

@@ -39,6 +39,7 @@ from respraft.replica.replica import Replica
 from respraft.replica.session import SessionTable
 from respraft.replica.status import Output
 from respraft.storage.log_memory import MemoryLog
+from tests.simulation.faults import WITHOUT_NEWER
 from tests.simulation.simulation import Result, run_seed
 
 Replacement = tuple[Any, Any, Any]
@@ -77,7 +78,7 @@ class Mutation:
         """Run these seeds, and yield those that fail."""
         with self.active():
             for seed in seeds:
-                result = run_seed(seed, ticks=ticks, weather=self.weather)
+                result = run_seed(seed, ticks=ticks, weather={**WITHOUT_NEWER, **self.weather})
                 if result.failure:
                     yield result
 

@@ -1,6 +1,6 @@
 """Deliberately broken variants of compaction and snapshots; see `mutations.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from zlib import crc32
 
@@ -15,10 +15,16 @@ from respraft.raft.progress import Progress
 from respraft.raft.ready import RaftStatus
 from respraft.replica.batch import Answer
 from respraft.replica.compaction import Compaction
+from respraft.replica.machine import META_PREFIX
 from respraft.replica.origin import Origin
 from respraft.replica.session import Session, SessionTable
 from respraft.replica.snapshots import Snapshots
+from respraft.storage import pieces
+from respraft.storage.pieces import HALF_WAY, Piece
+from respraft.storage.state_gathering import GatheringStateStore
+from tests.simulation import state_disk
 from tests.simulation.mutations import Mutation, Replacement
+from tests.simulation.state_disk import StateDisk
 
 # Little log is kept, and nodes are away for long enough to need a state.
 _CUTS: Final = {
@@ -50,6 +56,26 @@ _CRASHES: Final = {
     "kills": 1.0,
     "transfers": 0.0,
     "changes": 0.0,
+}
+
+# What is written gathers in memory, and goes down in pieces, with many a crash between two of them.
+_GATHERED: Final = {
+    "nodes": 3,
+    "raft": RaftConfig(heartbeat_ms=20, election_timeout_ms=160, compact_entries=20, keep_entries=10),
+    "gathered": 30,
+    "piece_puts": 1,
+    "half_steps": 1.0,
+    "storage_crashes": 0.01,
+    "flushes": 5.0,
+    "looks": 0.1,
+    "partitions": 0.4,
+    "down_ms": 20,
+    "changes": 0.0,
+    "wipes": 0.0,
+    "rejoins": 0.0,
+    "loss": 0.0,
+    "clients": 10,
+    "think_ms": 20,
 }
 
 # The same, and states travel long, in pieces, on connections that break.
@@ -163,6 +189,42 @@ def _dead_receivers_are_waited_for() -> Sequence[Replacement]:
     return [(Installing, "is_over", is_over)]
 
 
+def _steps_have_no_mark() -> Sequence[Replacement]:
+    def in_pieces(puts: Any, cleared: Any, at_once: int) -> Iterator[Piece]:
+        for piece, ranges in original(puts, cleared, at_once):
+            unmarked = {key: value for key, value in piece.items() if key != HALF_WAY}
+            yield unmarked, ranges
+
+    original = pieces.in_pieces
+    return [(state_disk, "in_pieces", in_pieces)]
+
+
+def _mark_goes_first() -> Sequence[Replacement]:
+    def in_pieces(puts: Any, cleared: Any, at_once: int) -> Iterator[Piece]:
+        first, *records, last = original(puts, cleared, at_once)
+        yield from (first, last, *records)
+
+    original = pieces.in_pieces
+    return [(state_disk, "in_pieces", in_pieces)]
+
+
+def _index_goes_down_first() -> Sequence[Replacement]:
+    def write_down(self: StateDisk, puts: Any, cleared: Any) -> None:
+        own = {key: value for key, value in puts.items() if key.startswith(META_PREFIX)}
+        original(self, own, ())
+        original(self, {key: value for key, value in puts.items() if key not in own}, cleared)
+
+    original = StateDisk.write_down
+    return [(StateDisk, "write_down", write_down)]
+
+
+def _a_flush_waits_for_nothing() -> Sequence[Replacement]:
+    def flush(self: GatheringStateStore) -> None:
+        self._go_down()
+
+    return [(GatheringStateStore, "flush", flush)]
+
+
 STATE_MUTATIONS: Final = (
     Mutation("a state comes without its sessions", 30, _state_without_sessions, _CUTS, first=1),
     Mutation("a flush counts up to its end", 60, _flushed_up_to_its_end, _CUTS, first=31),
@@ -180,6 +242,12 @@ STATE_MUTATIONS: Final = (
         _CRASHES,
         first=56,
         rare=True,
+    ),
+    Mutation("half a step has no mark", 60, _steps_have_no_mark, _GATHERED, first=4),
+    Mutation("the mark of half a step goes too early", 60, _mark_goes_first, _GATHERED, first=1),
+    Mutation("the index goes down before its records", 60, _index_goes_down_first, _GATHERED),
+    Mutation(
+        "a flush waits for nothing that has gathered", 60, _a_flush_waits_for_nothing, _GATHERED, first=2
     ),
     Mutation("damaged chunks of a state are taken", 60, _damaged_chunks_are_taken, _TRANSFERS, first=2),
     Mutation(

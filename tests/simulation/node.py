@@ -4,7 +4,7 @@ A life ends by power loss at any moment, in particular right behind each storage
 """
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn, Protocol
 
 from respraft.commands.machine import KeyspaceMachine
@@ -17,18 +17,19 @@ from respraft.raft.log import RaftLog
 from respraft.raft.message import NOBODY, Entry, Index, NodeId
 from respraft.raft.node import RaftNode
 from respraft.raft.ready import HardState, LogWrite, Ready
-from respraft.replica.applier import META_APPLIED, META_CONFIGURATION, decode_applied, load_applied
+from respraft.replica.applier import META_CONFIGURATION, load_applied
 from respraft.replica.batch import Answer
 from respraft.replica.formation import PeerIdentity
-from respraft.replica.machine import META_PREFIX
 from respraft.replica.replica import Replica
 from respraft.replica.status import Identity, Outcome, ReplicaMessage
 from respraft.storage.interface import StorageFailed
 from respraft.storage.log_memory import MemoryDisk, MemoryLog, open_memory_log
-from respraft.storage.state_memory import MemoryStateStore
+from respraft.storage.state_gathering import GatheringStateStore
+from respraft.storage.state_interface import StateStore
 from tests.simulation.clock import NodeClock, Schedule
 from tests.simulation.faults import Faults
 from tests.simulation.process import SimulatedClocks, SimulatedDisk, SimulatedLinks, SimulatedLoop
+from tests.simulation.state_disk import SimulatedThread, StateDisk
 from tests.simulation.states import SimulatedStates
 
 
@@ -66,6 +67,12 @@ class Surroundings(Protocol):
     def died(self, node: "Node") -> None:
         """A life is over."""
 
+    def may_lose(self, node: "Node") -> bool:
+        """Whether the cluster can do without the disk of a node that is up, and the node may come back."""
+
+    def ruined(self, node: "Node") -> None:
+        """A node has died, and its state is such that its start would be refused."""
+
     def wiped(self, node: "Node") -> None:
         """Its disk is about to be gone."""
 
@@ -98,27 +105,6 @@ class Surroundings(Protocol):
 
     def turned(self, node: "Node", applied: int) -> None:
         """A turn is over, in which so many entries were applied."""
-
-
-class StateDisk(MemoryStateStore):
-    """The state, whose writes may be the last thing that a life does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.after_write: Callable[[], None] = lambda: None
-        self.after_flush: Callable[[], None] = lambda: None
-
-    def flush(self) -> None:
-        super().flush()
-        self.after_flush()
-
-    def durable_index(self) -> Index:
-        """How far goes what a crash would leave."""
-        return decode_applied(self._disk.get(META_PREFIX + META_APPLIED))[0]
-
-    def write(self, puts: Mapping[bytes, bytes | None], cleared: Sequence[tuple[bytes, bytes]] = ()) -> None:
-        super().write(puts, cleared)
-        self.after_write()
 
 
 class WatchedCore(RaftNode):
@@ -161,6 +147,7 @@ class Node:
 
     log: MemoryLog
     core: WatchedCore
+    store: StateStore
     machine: KeyspaceMachine
     replica: "WatchedReplica"
     driver: Driver
@@ -190,7 +177,7 @@ class Node:
 
     @property
     def state(self) -> StateDisk:
-        """The state that is in use."""
+        """The disk of the state that is in use."""
         return self.states[self.state_number]
 
     def new_state(self, picture: bytes) -> StateDisk:
@@ -198,6 +185,14 @@ class Node:
         state = StateDisk.loaded(picture)
         assert isinstance(state, StateDisk)
         return self._watched(state)
+
+    def opened(self, state: StateDisk) -> StateStore:
+        """Return what the machine writes to, with `state` under it."""
+        gathered = self.world.faults.gathered
+        if not gathered:
+            return state
+        thread = SimulatedThread(self)
+        return GatheringStateStore(state, records_max=gathered, bytes_max=1 << 20, thread=thread)
 
     def say(self, text: str) -> None:
         """Add to the trace."""
@@ -231,7 +226,10 @@ class Node:
         self.state_number = self.log.state_number()
         self.states = {self.state_number: self.states[self.state_number]}
         self._watched(self.state)
-        self.machine = KeyspaceMachine(self.state, lookup=lookup, rng=random.Random(seeds[0]))
+        self.store = self.opened(self.state)
+        # What the machine itself gathers, before it is written at all, is little where that is tried.
+        most = {"gathered_records_max": 2} if world.faults.gathered else {}
+        self.machine = KeyspaceMachine(self.store, lookup=lookup, rng=random.Random(seeds[0]), **most)
         hard_state = self.log.hard_state()
         self.core = self._core(hard_state, random.Random(seeds[1]))
         self.core.watch = lambda ready: world.ready(self, ready)
@@ -258,20 +256,31 @@ class Node:
     def die(self, why: str, *, killed: bool = False) -> None:
         """End this life: by power loss, or `killed`, which leaves everything that was written."""
         world = self.world
+        writes_kept = self._writes_kept()
         self.up = False
         self.killed = killed
         keep = self.disk.unsynced_bytes()
         if keep and not killed:
             # Torn anywhere, or whole although nobody was told.
             keep = world.rng.choice((0, keep, world.rng.randint(0, keep))) if world.faults.torn else 0
-        writes_kept = world.rng.randint(0, self.state.unflushed_writes)
         world.say(f"n{self.id} dies ({why}), keeps {keep} bytes and {writes_kept} writes")
         self.disk.crash(keep)
         self.state.crash(writes_kept=writes_kept)
         for number, state in self.states.items():
             if number != self.state_number:
                 state.crash()
+        if self.state.holds_half():
+            world.ruined(self)
         world.died(self)
+
+    def _writes_kept(self) -> int:
+        """How many writes of the state a crash leaves that were not flushed."""
+        world, state = self.world, self.state
+        if not state.half_way:
+            return world.rng.randint(0, state.unflushed_writes)
+        if world.rng.random() < world.faults.half_steps and world.may_lose(self):
+            return world.rng.randint(1, state.unflushed_writes)
+        return 0
 
     def wipe(self, incarnation: int) -> None:
         """Lose the disk. What boots next is another node under the same id."""
@@ -344,6 +353,7 @@ class Node:
                 self.world.flushed(self, state.durable_index())
 
         state.after_write, state.after_flush = self.storage_point, flushed
+        state.piece_puts = self.world.faults.piece_puts
         return state
 
     def _drive(self) -> Driver:

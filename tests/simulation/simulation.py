@@ -379,6 +379,14 @@ class Simulation:
             client.node_died(node.id)
         self.chaos.died(node)
 
+    def may_lose(self, node: Node) -> bool:
+        """Return whether the cluster can do without a disk, and its node may come back."""
+        return self.chaos.may_lose(node)
+
+    def ruined(self, node: Node) -> None:
+        """A node's disk is of no use any more: the operator repairs it."""
+        self.chaos.lose(node)
+
     def wiped(self, node: Node) -> None:
         """A node loses its disk."""
         self.log_matching.lost((node.id, node.incarnation))

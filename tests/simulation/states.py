@@ -15,11 +15,12 @@ from respraft.peer.snapshot_transfer import Offer
 from respraft.raft.message import Index, InstallSnapshot, NodeId, SnapshotPoint, Term
 from respraft.replica.applier import META_APPLIED, META_CONFIGURATION, decode_applied
 from respraft.replica.machine import META_PREFIX
-from respraft.storage.state_memory import MemoryStateStore
+from respraft.storage.state_interface import StateStore
 from tests.simulation.transfer import Arriving, Sending, files_of, sizes_of
 
 if TYPE_CHECKING:
-    from tests.simulation.node import Node, StateDisk
+    from tests.simulation.node import Node
+    from tests.simulation.state_disk import StateDisk
 
 
 SECOND_US: Final = 1_000_000
@@ -54,14 +55,13 @@ class SimulatedStates(States):
         index = self._node.replica.status().applied_index
         self._driver.snapshot_begun(peer, index)
         self.brought[peer] = index
-        flush, store = self._node.machine.begin_flush(), self._node.state
-        self._later(self._some_us(20_000), lambda: self._take_picture(peer, index, store, flush))
+        flush, store, disk = self._node.machine.begin_flush(), self._node.store, self._node.state
+        self._later(self._some_us(20_000), lambda: self._take_picture(peer, index, store, disk, flush))
 
     def installed(self, install: InstallSnapshot) -> None:
         node = self._node
-        assert install.state is node.states[install.state_number]
         node.say(f"goes over to state {install.state_number}, as of {install.point.index}")
-        node.state_number = install.state_number
+        node.state_number, node.store = install.state_number, cast(StateStore, install.state)
         self.brought.clear()  # By a node that does not lead any more; they are of no use to a later leader.
         for number in [number for number in node.states if number < install.state_number]:
             del node.states[number]
@@ -73,18 +73,19 @@ class SimulatedStates(States):
         node, term = self._node, offer.term
         node.say(f"has received the state of n{offer.sender}")
         number = self._number = max(self._number, *node.states) + 1
-        store = node.new_state(picture)
+        disk = node.new_state(picture)
+        store = node.opened(disk)
         node.storage_point()
         point = SnapshotPoint(*decode_applied(store.get(META_PREFIX + META_APPLIED)))
         configuration = store.get(META_PREFIX + META_CONFIGURATION)
         assert configuration is not None, "a peer that sends its state is in a cluster"
         install = InstallSnapshot(term, point, configuration, number, store)
-        self._later(self._some_us(50_000), lambda: node.give(lambda: self._install(install)))
+        self._later(self._some_us(50_000), lambda: node.give(lambda: self._install(install, disk)))
 
-    def _install(self, install: InstallSnapshot) -> None:
+    def _install(self, install: InstallSnapshot, disk: "StateDisk") -> None:
         node = self._node
         node.storage_point()
-        node.states[install.state_number] = cast("StateDisk", install.state)
+        node.states[install.state_number] = disk
         if self._driver.install_snapshot(install):
             node.say(f"installs a state as of {install.point.index}")
         else:
@@ -96,13 +97,13 @@ class SimulatedStates(States):
         self._later(self._some_us(100), lambda: self._node.give(self._driver.flushed))
 
     def _take_picture(
-        self, peer: NodeId, index: Index, store: MemoryStateStore, flush: Callable[[], None]
+        self, peer: NodeId, index: Index, store: StateStore, disk: "StateDisk", flush: Callable[[], None]
     ) -> None:
         flush()
-        path = Path(str(len(store.checkpoints)))
+        path = Path(str(len(disk.checkpoints)))
         store.checkpoint(path)
-        picture = store.checkpoints[path]
-        store.checkpoints[path] = b""
+        picture = disk.checkpoints[path]
+        disk.checkpoints[path] = b""
         self._node.storage_point()
         term = self._node.core.term  # As of the picture, or later.
         self._bring(peer, term, index, picture, lambda arrived: self._brought(peer, index, arrived))
