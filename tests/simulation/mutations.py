@@ -626,6 +626,8 @@ _LONG_LOSERS: Final = {
     "think_ms": 20,
     "group_max": 1,
 }
+# The same, and they are back before the others have written as much.
+_LONGER_LOSERS: Final = {**_LONG_LOSERS, "partitions": 5.0, "down_ms": 300}
 # Leaders are followed by nodes that were started again just before, with clocks that are far apart.
 _RESTARTS: Final = {
     "nodes": 3,
@@ -690,8 +692,8 @@ _OWN_TIME: Final = {
 MUTATIONS: Final = (
     Mutation("vote not persisted", 30, _vote_not_persisted, first=4),
     Mutation("promises leave before the disk has them", 30, _promises_before_the_disk, first=1),
-    Mutation("logs compared by length, then term", 150, _length_before_term, _LONG_LOSERS, first=20),
-    Mutation("two votes in a term", 30, _two_votes_per_term, _EVEN, first=10),
+    Mutation("logs compared by length, then term", 150, _length_before_term, _LONGER_LOSERS, first=3),
+    Mutation("two votes in a term", 30, _two_votes_per_term, _EVEN, first=4),
     Mutation("half of the voters elect", 30, _half_is_a_majority, _EVEN, first=1),
     Mutation("a wiped node votes", 150, _wiped_node_votes, _WIPES, first=3),
     Mutation("commit by counting older terms", 30, _commit_by_older_term, _SHORT_REIGNS, first=1),
@@ -707,16 +709,16 @@ MUTATIONS: Final = (
     Mutation("time jumps at an election", 30, _time_jumps, first=8),
     Mutation("time is the leader's wall clock", 30, _time_is_wall_clock, first=3),
     Mutation(
-        "a restarted leader asks no voter for the time", 150, _time_of_voters_not_heard, _RESTARTS, first=2
+        "a restarted leader asks no voter for the time", 150, _time_of_voters_not_heard, _RESTARTS, first=4
     ),
-    Mutation("reads before an entry of the own term", 150, _reads_before_own_term, _SHORT_REIGNS, first=7),
+    Mutation("reads before an entry of the own term", 150, _reads_before_own_term, _SHORT_REIGNS, first=2),
     Mutation("a read joins an older round", 150, _read_joins_older_round, _OWN_TIME, rare=True),
-    Mutation("reads without a round", 150, _read_without_a_round, _TWO_LEADERS, first=7),
+    Mutation("reads without a round", 150, _read_without_a_round, _TWO_LEADERS, first=3),
     Mutation("stale reads of any age", 150, _stale_reads_of_any_age, _STALE, first=2),
-    Mutation("the age of a state counts from the answer", 150, _age_from_the_answer, _STALE, first=41),
-    Mutation("a lease counts from the echo", 150, _lease_from_the_echo, _LATE_ECHOES, first=90),
-    Mutation("a reset link ends a voter's promise", 150, _reset_ends_a_promise, _FENCED, first=4),
-    Mutation("a lease goes on through a handover", 150, _handover_keeps_the_lease, _DEAF, first=59),
+    Mutation("the age of a state counts from the answer", 150, _age_from_the_answer, _STALE, first=45),
+    Mutation("a lease counts from the echo", 150, _lease_from_the_echo, _LATE_ECHOES, first=64),
+    Mutation("a reset link ends a voter's promise", 150, _reset_ends_a_promise, _FENCED, first=21),
+    Mutation("a lease goes on through a handover", 150, _handover_keeps_the_lease, _DEAF, first=60),
     Mutation("reads before the index is applied", 30, _read_before_applied, first=3),
     Mutation("reads expire keys by the node's clock", 30, _reads_expire_by_own_clock, first=4),
     Mutation("sequence not checked", 30, _sequence_not_checked, first=3),
@@ -727,7 +729,7 @@ MUTATIONS: Final = (
     Mutation("batches are not sent again to a new leader", 150, _never_sent_again, first=3),
     Mutation("replies of two clients change places", 30, _replies_change_places),
     Mutation("revision without the place in the entry", 30, _revision_without_the_place),
-    Mutation("an install rolls back", 150, _install_rolls_back, _SNAPSHOTS, first=21),
+    Mutation("an install rolls back", 150, _install_rolls_back, _SNAPSHOTS, first=2),
     Mutation("quorum by the old configuration", 60, _quorum_of_the_old_alone, _CHANGES, first=3),
     Mutation("no joint phase", 30, _no_joint_phase, _CHANGES, first=1),
     Mutation("promotion before catching up", 30, _promotion_too_early, _CHANGES, first=2),

@@ -227,14 +227,14 @@ def _a_flush_waits_for_nothing() -> Sequence[Replacement]:
 
 STATE_MUTATIONS: Final = (
     Mutation("a state comes without its sessions", 30, _state_without_sessions, _CUTS, first=1),
-    Mutation("a flush counts up to its end", 60, _flushed_up_to_its_end, _CUTS, first=31),
+    Mutation("a flush counts up to its end", 60, _flushed_up_to_its_end, _CUTS, first=5),
     Mutation("the log is cut without a flush", 30, _cut_without_a_flush, _CUTS),
     Mutation(
         "what came with a state is sent again", 60, _sent_again_after_the_session_was_lost, _CUTS, first=2
     ),
     Mutation("a base forgets its term", 30, _base_has_no_term, _CUTS),
     Mutation("the log is cut past a transfer", 60, _cut_past_a_transfer, _TRANSFERS),
-    Mutation("nobody is asked whether a state is there", 60, _state_is_not_asked_for, _LOSSES, first=16),
+    Mutation("nobody is asked whether a state is there", 60, _state_is_not_asked_for, _LOSSES, first=2),
     Mutation(
         "who died with a state is waited for",
         300,
@@ -251,6 +251,6 @@ STATE_MUTATIONS: Final = (
     ),
     Mutation("damaged chunks of a state are taken", 60, _damaged_chunks_are_taken, _TRANSFERS, first=2),
     Mutation(
-        "half a state is made whole with another one", 150, _another_state_is_carried_on, _ALIKE, first=17
+        "half a state is made whole with another one", 150, _another_state_is_carried_on, _ALIKE, first=33
     ),
 )
