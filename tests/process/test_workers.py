@@ -72,7 +72,10 @@ def pid_of(client: redis.Redis, cluster: Cluster, node_id: int) -> int:
     host, port = line["addr"].rsplit(":", 1)
     wanted = f"{socket.inet_aton(host)[::-1].hex().upper()}:{int(port):04X}"
     rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    (inode,) = [row[9] for row in rows if row[2] == wanted]
+    ours = (
+        f":{cluster.nodes[node_id].client_port:04X}"  # Others on this machine may have that remote port, too.
+    )
+    (inode,) = [row[9] for row in rows if row[2] == wanted and row[1].endswith(ours)]
     for pid in workers_of(cluster.pid(node_id)):
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             if str(descriptor.readlink()) == f"socket:[{inode}]":
