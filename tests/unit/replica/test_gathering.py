@@ -1,6 +1,6 @@
 """Clients that were answered together are waited for together, and only as long as that pays."""
 
-from respraft.replica.gathering import HOLD_MS, SKIP_MAX, Gathering
+from respraft.replica.gathering import HOLD_MAX_MS, HOLD_MS, HOLD_PER_CLIENT_MS, SKIP_MAX, Gathering
 from respraft.resp.replies import OK
 from tests.unit.replica.cluster import Cluster
 
@@ -30,6 +30,15 @@ def test_a_hold_ends_in_time() -> None:
     gathering.answered(30, 20, 100.0)
     assert gathering.holds(20, 100.0 + HOLD_MS / 2)
     assert not gathering.holds(20, 100.0 + HOLD_MS)
+
+
+def test_many_are_waited_for_longer_but_not_without_end() -> None:
+    for clients, hold_ms in ((256, 256 * HOLD_PER_CLIENT_MS), (100_000, HOLD_MAX_MS)):
+        gathering = Gathering()
+        gathering.answered(clients, 0, 100.0)
+        assert gathering.holds(1, 100.0 + hold_ms - 0.1)
+        assert not gathering.holds(1, 100.0 + hold_ms)
+        assert hold_ms > HOLD_MS
 
 
 def test_after_holds_in_vain_ever_more_batches_go_at_once_and_success_forgives() -> None:
