@@ -383,7 +383,7 @@ class Node(Generic[M]):
         raise error
 
     def _fail_on_thread(self) -> None:
-        """A log write or a flush failed; this is its thread, which does nothing more."""
+        """A log write or a flush failed; this is the thread that made it. It makes no other."""
         error = sys.exception()
         assert error is not None, "called while an exception is handled"
         self._loop.call_soon_threadsafe(self._fail, error)

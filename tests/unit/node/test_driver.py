@@ -179,44 +179,48 @@ def test_what_gathers_during_a_write_is_the_next_one() -> None:
     assert len(machine.write.entries) == 2
 
 
-def test_the_disk_has_its_work_before_the_node_applies() -> None:
-    cluster = Cluster(3)
-    leader_id = cluster.leader_id()
-    node_id = leader_id % 3 + 1
+def applied_when(cluster: Cluster, node_id: NodeId, *, at_once: bool) -> tuple[Machine, list[int]]:
+    """Two entries come to a follower, the second with the commit of the first.
+
+    Returns its machine, and how far it had applied, from the first entry's place, at each begun write, or at
+    each sent message where writes are done at once.
+    """
+    leader = cluster.nodes[cluster.leader_id()]
     driver, machine = drive(cluster, node_id)
+    machine.at_once = at_once
     replica, core = cluster.nodes[node_id].replica, cluster.nodes[node_id].core
-    applied: list[int] = []
-    machine.on_begin = lambda: applied.append(replica.status().applied_index)
     first = core.log.last_index + 1
+    applied: list[int] = []
+
+    def look() -> None:
+        applied.append(replica.status().applied_index - first)
+
+    if at_once:
+        machine.on_send = look
+    else:
+        machine.on_begin = look
     for index in (first, first + 1):
         entry = Entry(index, core.term, WALL_MS, KIND_NORMAL, b"")
-        append = AppendRequest(leader_id, core.term, index - 1, core.log.last_term, index - 1, [entry])
-        driver.received(leader_id, cluster.nodes[leader_id].incarnation, append)
+        append = AppendRequest(leader.id, core.term, index - 1, core.log.last_term, index - 1, [entry])
+        driver.received(leader.id, leader.incarnation, append)
         machine.one_pass()
-        if index == first:
+        if machine.write is not None and index == first:
             machine.complete()
-    assert applied == [first - 1, first - 1], "the entry before is applied while the next one is written"
     assert replica.status().applied_index == first
+    return machine, applied
+
+
+def test_the_disk_has_its_work_before_the_node_applies() -> None:
+    cluster = Cluster(3)
+    _, applied = applied_when(cluster, cluster.leader_id() % 3 + 1, at_once=False)
+    assert applied == [-1, -1], "the entry before is applied while the next one is written"
 
 
 def test_a_write_that_is_done_at_once_is_confirmed_before_the_node_applies() -> None:
     cluster = Cluster(3)
-    leader_id = cluster.leader_id()
-    node_id = leader_id % 3 + 1
-    driver, machine = drive(cluster, node_id)
-    machine.at_once = True
-    replica, core = cluster.nodes[node_id].replica, cluster.nodes[node_id].core
-    applied: list[int] = []
-    machine.on_send = lambda: applied.append(replica.status().applied_index)
-    first = core.log.last_index + 1
-    for index in (first, first + 1):
-        entry = Entry(index, core.term, WALL_MS, KIND_NORMAL, b"")
-        append = AppendRequest(leader_id, core.term, index - 1, core.log.last_term, index - 1, [entry])
-        driver.received(leader_id, cluster.nodes[leader_id].incarnation, append)
-        machine.one_pass()
+    machine, applied = applied_when(cluster, cluster.leader_id() % 3 + 1, at_once=True)
     assert machine.events == ["write", AppendResponse.__name__] * 2
-    assert applied == [first - 1, first - 1]
-    assert replica.status().applied_index == first
+    assert applied == [-1, -1]
 
 
 def test_what_a_write_that_is_done_at_once_has_committed_waits_for_no_tick() -> None:
@@ -227,10 +231,10 @@ def test_what_a_write_that_is_done_at_once_has_committed_waits_for_no_tick() -> 
     machine.one_pass()
     machine.one_pass()
     assert [answer.client for answer in machine.answers] == ["a"]
-    turns = len(driver.take_timings().turn_s)
+    driver.take_timings()
     machine.one_pass()
     machine.one_pass()
-    assert len(driver.take_timings().turn_s) == 0, f"{turns} turns, and nothing is left to do"
+    assert driver.take_timings().turn_s == [], "nothing is left to do"
 
 
 def test_commands_that_wait_for_others_take_no_turn() -> None:
