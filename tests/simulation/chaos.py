@@ -32,6 +32,7 @@ def calm(faults: Faults) -> Faults:
         failed_syncs=0.0,
         broken_transfers=0.0,
         garbled=0.0,
+        opening_crashes=0.0,
         impatient=0.0,
         down_ms=1,
     )

@@ -13,7 +13,7 @@ from respraft.config import READ_MODES, TICK_MS, RaftConfig
 
 SIZES: Final = (1, 2, 3, 3, 3, 3, 4, 5, 5, 7)
 
-WITHOUT_NEWER: Final[Mapping[str, Any]] = {"rejoins": 0.0, "gathered": 0}
+WITHOUT_NEWER: Final[Mapping[str, Any]] = {"rejoins": 0.0, "gathered": 0, "opening_crashes": 0.0}
 """The weather without what was thought of later: so a seed is the run that it was before."""
 
 
@@ -55,6 +55,7 @@ class Faults:
     writes_at_once: float  # The share of writes that the loop waits for.
     transfer_us: int  # Longest time that it takes to bring a state to a peer, if nothing breaks.
     broken_transfers: float  # Share of a transfer's messages with which its connection ends,
+    opening_crashes: float  # Share of states with which the node dies that has received and opens them.
     garbled: float  # and of its chunks that are damaged on the way.
     failed_syncs: float  # Share of syncs that fail; the node stops.
     pauses: float
@@ -130,6 +131,7 @@ def draw(rng: random.Random) -> Faults:
         gathered=later.choice((0, 4, 30, 300)),
         piece_puts=later.choice((1, 5)),
         half_steps=later.choice((0.0, 0.5)),
+        opening_crashes=later.choice((0.0, 0.0, 0.3)),
         leaders_share=rng.choice((0.0, 0.5, 0.9)),
         transfers=some(0.4, 4.0),
         changes=some(0.7, 3.0),

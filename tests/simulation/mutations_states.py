@@ -48,15 +48,8 @@ _CUTS: Final = {
 # The same, and words are lost.
 _LOSSES: Final = {**_CUTS, "loss": 0.1, "resets": 4.0, "kills": 0.0}
 
-# The same, and nodes die at the end of what they do.
-_CRASHES: Final = {
-    **_CUTS,
-    "crashes": 0.0,
-    "storage_crashes": 0.01,
-    "kills": 1.0,
-    "transfers": 0.0,
-    "changes": 0.0,
-}
+# The same, and nodes die while they open what has arrived.
+_CRASHES: Final = {**_CUTS, "crashes": 0.5, "opening_crashes": 0.5, "transfers": 0.0, "changes": 0.0}
 
 # What is written gathers in memory, and goes down in pieces, with many a crash between two of them.
 _GATHERED: Final = {
@@ -240,8 +233,7 @@ STATE_MUTATIONS: Final = (
         300,
         _dead_receivers_are_waited_for,
         _CRASHES,
-        first=56,
-        rare=True,
+        first=19,
     ),
     Mutation("half a step has no mark", 60, _steps_have_no_mark, _GATHERED, first=4),
     Mutation("the mark of half a step goes too early", 60, _mark_goes_first, _GATHERED, first=1),

@@ -314,10 +314,10 @@ class Node:
             self.wake()
             self.replica.membership.contact(self.world.contacts())
 
-    def storage_point(self) -> None:
-        """A storage operation is over: the power may fail right here."""
-        world = self.world
-        if world.faults.storage_crashes and world.rng.random() < world.faults.storage_crashes:
+    def storage_point(self, more: float = 0.0) -> None:
+        """A storage operation is over: the power may fail right here, in so large a share of times `more`."""
+        crashes = self.world.faults.storage_crashes + more
+        if crashes and self.world.rng.random() < crashes:
             raise ProcessDied
 
     # -- Driver --------------------------------------------------------------------------------------

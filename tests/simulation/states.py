@@ -84,7 +84,7 @@ class SimulatedStates(States):
 
     def _install(self, install: InstallSnapshot, disk: "StateDisk") -> None:
         node = self._node
-        node.storage_point()
+        node.storage_point(node.world.faults.opening_crashes)
         node.states[install.state_number] = disk
         if self._driver.install_snapshot(install):
             node.say(f"installs a state as of {install.point.index}")
