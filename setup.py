@@ -44,6 +44,7 @@ MODULES: Final = (
     "respraft/replica/leading.py",
     "respraft/replica/membership.py",
     "respraft/replica/origin.py",
+    "respraft/replica/payload.py",
     "respraft/replica/reading.py",
     "respraft/replica/replica.py",
     "respraft/replica/snapshots.py",

@@ -9,7 +9,7 @@ from respraft.node.node import Node
 from respraft.raft.configuration import Configuration
 from respraft.raft.message import KIND_CONFIGURATION, NOBODY, Index
 from respraft.raft.message import Entry as RaftEntry
-from respraft.replica.batch import KIND_BATCH, KIND_OPEN, parse_commands, parse_header
+from respraft.replica.payload import KIND_BATCH, KIND_OPEN, parse_commands, parse_header
 
 
 def status_of(node: Node[Any]) -> Status:

@@ -10,6 +10,7 @@ from respraft.raft.log import RaftLog
 from respraft.raft.node import RaftNode
 from respraft.replica.applier import META_CONFIGURATION, load_applied
 from respraft.replica.machine import Machine
+from respraft.replica.payload import size_of
 from respraft.replica.replica import Replica
 from respraft.replica.status import Identity
 from respraft.storage.interface import LogStore, StartRefused
@@ -42,6 +43,7 @@ def bring_up(config: Config, log_store: LogStore, machine: Machine) -> Replica:
             applied_index=applied_index,
             commit_index=hard_state.commit,
             cache_bytes_max=config.raft.entry_cache_bytes,
+            size_of=size_of,
         ),
         hard_state=hard_state,
         configuration=Configuration.decode(configuration) if configuration else None,

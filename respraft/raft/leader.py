@@ -245,7 +245,9 @@ def _notice_due(state: RaftState, peer: Progress, base_index: Index) -> bool:
     if state.notices_at_once or told < peer.wanted_commit or state.ticks > peer.sent_tick:
         return True
     log = state.log
-    return known >= log.first_index and len(log.entries(known, known + 1, 1)[0].payload) >= NOTICE_BYTES
+    if known < log.first_index:
+        return False
+    return log.size_of(log.entries(known, known + 1, 1)[0].payload) >= NOTICE_BYTES
 
 
 def _replicate(state: RaftState, peer_id: NodeId, peer: Progress) -> bool:

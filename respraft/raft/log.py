@@ -29,7 +29,7 @@ that crashes before it meets them again as entries that were never acknowledged.
 Raft paper: section 5.3 (log matching), section 7 (compaction).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from respraft.raft.log_reader import LogReader
@@ -49,7 +49,13 @@ class RaftLog:
     """See the module's docstring. The indexes are public for reading and changed by methods only."""
 
     def __init__(
-        self, reader: LogReader, *, applied_index: Index, commit_index: Index, cache_bytes_max: int
+        self,
+        reader: LogReader,
+        *,
+        applied_index: Index,
+        commit_index: Index,
+        cache_bytes_max: int,
+        size_of: Callable[[bytes], int] = len,
     ) -> None:
         """Open the durable log of a node that starts.
 
@@ -58,7 +64,9 @@ class RaftLog:
             applied_index: Up to here the machine has it; `take_committed()` goes on behind it.
             commit_index: Of the hard state. It lags, so `applied_index` may be ahead of it.
             cache_bytes_max: How much of the stable log is kept in memory besides the unstable tail.
+            size_of: How many bytes of a payload the machine sees: more than there are where it is packed.
         """
+        self.size_of = size_of
         self._reader = reader
         self._cache: list[Entry] = []
         self._cache_bytes = 0
@@ -271,11 +279,20 @@ class RaftLog:
             self._shrink_cache()
 
     def take_committed(self, bytes_max: int) -> list[Entry]:
-        """The next entries that are both committed and durable here, each handed out once."""
+        """The next entries that are both committed and durable here, each handed out once.
+
+        Fewer if the machine would see more than `bytes_max` of them, but at least one.
+        """
         high = min(self.commit_index, self.stable_index)
         if high <= self.handed_index:
             return []
         entries = self.entries(self.handed_index + 1, high + 1, bytes_max)
+        left = bytes_max
+        for place, entry in enumerate(entries):
+            left -= self.size_of(entry.payload)
+            if left < 0 and place:
+                del entries[place:]
+                break
         self.handed_index += len(entries)
         return entries
 

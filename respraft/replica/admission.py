@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from respraft.raft.configuration import Configuration
 from respraft.raft.message import KIND_CONFIGURATION, KIND_NORMAL, Entry, Index, NodeId
-from respraft.replica.batch import KIND_BATCH, KIND_OPEN, parse_header
+from respraft.replica.payload import KIND_BATCH, KIND_OPEN, parse_header
 from respraft.replica.session import SessionTable
 
 

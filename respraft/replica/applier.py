@@ -10,9 +10,10 @@ from typing import Final
 
 from respraft.raft.configuration import Configuration
 from respraft.raft.message import KIND_CONFIGURATION, Entry, Index, NodeId, Term
-from respraft.replica.batch import KIND_BATCH, KIND_OPEN, Answer, parse_commands, parse_header
+from respraft.replica.batch import Answer
 from respraft.replica.machine import Machine
 from respraft.replica.origin import Origin
+from respraft.replica.payload import KIND_BATCH, KIND_OPEN, parse_commands, parse_header
 from respraft.replica.session import SessionTable
 from respraft.replica.status import ReplicaCounters, Samples
 

@@ -1,47 +1,20 @@
-"""A batch: the commands of one turn, and the log payload that carries its writes.
-
-Payload (little-endian), the unit of Raft's log for everything that the replica appends:
-
-    BATCH  kind u8 = 1 | session u64 | sequence u64 | msgpack [commands, databases]
-    OPEN   kind u8 = 2 | node id u64 | nonce u64
-    TIME   kind u8 = 3
-
-The header is fixed so that a leader can admit a forwarded batch without decoding its commands. A payload of
-an unknown kind stops the node (`UnknownPayload`): a newer version wrote it, and skipping it would make
-this node's state differ from the others'.
+"""A batch: the commands of one turn, and the clients that wait for it. `payload.py` has its form in the log.
 
 The reads of a batch are not in the payload. They are kept here, with the position at which they
 run, and so are the clients that wait.
 """
 
 import enum
-import struct
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
 from respraft.replica.machine import AttachedRead, Command, Reply
-
-KIND_BATCH: Final = 1
-KIND_OPEN: Final = 2
-KIND_TIME: Final = 3
-
-_HEADER: Final = struct.Struct("<BQQ")
-_encode_body = msgspec.msgpack.Encoder().encode
-_decode_body = msgspec.msgpack.Decoder(tuple[list[list[bytes]], list[int]]).decode
-
-EMPTY_BODY: Final = _encode_body(((), ()))
-"""The body of a batch without commands: keeps a sequence when its commands must not surface any more."""
-TIME_PAYLOAD: Final = _HEADER.pack(KIND_TIME, 0, 0)
-"""Carries nothing but the entry's stamp, so that due keys are removed on a quiet cluster."""
+from respraft.replica.payload import EMPTY, Body
 
 Client: TypeAlias = Any
 """Whoever waits for replies; opaque here, handed back with them."""
-
-
-class UnknownPayload(Exception):
-    """A committed payload cannot be understood. Stop the node: skipping it would fork the state."""
 
 
 class Refusal(enum.Enum):
@@ -105,7 +78,7 @@ class Batch:
         self.created_ms = created_ms
         self.handed_ms = 0.0  # When a sequence was given; 0 before.
         self.sequence = 0
-        self._body: bytes | None = None
+        self._body: Body | None = None
 
     def add(
         self,
@@ -148,11 +121,16 @@ class Batch:
                 return True
         return False
 
-    def payload(self, session: int) -> bytes:
-        """Return the log payload under `session` and this batch's sequence. The body is encoded once."""
+    def payload(self, session: int, pack_bytes_min: int) -> bytes:
+        """Return the log payload under `session` and this batch's sequence. The body is encoded once.
+
+        Args:
+            session: This node's.
+            pack_bytes_min: See `RaftConfig`.
+        """
         if self._body is None:
-            self._body = _encode_body((self.commands, self.databases))
-        return _HEADER.pack(KIND_BATCH, session, self.sequence) + self._body
+            self._body = Body(self.commands, self.databases, pack_bytes_min)
+        return self._body.payload(session, self.sequence)
 
     def answers(self, replies: Sequence[Reply]) -> list[Answer]:
         """Share `replies`, in merged order, out to the clients. A refused batch has none left."""
@@ -176,7 +154,7 @@ class Batch:
         self.groups = []
         self.reads = []
         self.commands = []
-        self._body = EMPTY_BODY
+        self._body = EMPTY
         return out
 
     def lose_replies(self) -> tuple[list[Answer], list[object]]:
@@ -193,35 +171,3 @@ class Batch:
         repeatable = list(self.repeatable.values()) if self.groups else []
         self.groups = []
         return out, repeatable
-
-
-def open_payload(node_id: int, nonce: int) -> bytes:
-    """Return the payload that opens a session for a node."""
-    return _HEADER.pack(KIND_OPEN, node_id, nonce)
-
-
-def parse_header(payload: bytes) -> tuple[int, int, int]:
-    """Return kind and the two numbers behind it: (session, sequence) or (node id, nonce).
-
-    Raises:
-        UnknownPayload: Not a payload of this version.
-    """
-    try:
-        kind, first, second = _HEADER.unpack_from(payload)
-    except struct.error as error:
-        raise UnknownPayload(f"a payload of {len(payload)} bytes has no header") from error
-    if not KIND_BATCH <= kind <= KIND_TIME:
-        raise UnknownPayload(f"payload kind {kind} is not known to this version of respraft")
-    return kind, first, second
-
-
-def parse_commands(payload: bytes) -> tuple[list[Command], list[int]]:
-    """Return the commands of a BATCH payload and their databases (empty: all 0).
-
-    Raises:
-        UnknownPayload: The body is not what this version writes.
-    """
-    try:
-        return _decode_body(memoryview(payload)[_HEADER.size :])
-    except msgspec.DecodeError as error:
-        raise UnknownPayload(f"a batch cannot be decoded: {error}") from error

@@ -9,8 +9,9 @@ has been applied since the last one. How far the log is then cut is the least of
 * and less what connected followers and transfers under way still need, within a limit on the log's size: past
   that the head goes all the same, and who needs it gets a (new) snapshot.
 
-So the log on disk is bounded whatever the followers do. Bytes are those of payloads with `ENTRY_BYTES` for
-the rest of an entry; where they came to lie is remembered at marks, not for each entry.
+So the log on disk is bounded whatever the followers do. Bytes are those of payloads before they are packed,
+which is what a replay takes its time for, with `ENTRY_BYTES` for the rest of an entry; where they came to lie
+is remembered at marks, not for each entry.
 """
 
 from bisect import bisect_right
@@ -19,6 +20,7 @@ from typing import Final
 
 from respraft.config import RaftConfig
 from respraft.raft.message import Entry, Index, NodeId
+from respraft.replica.payload import size_of
 
 ENTRY_BYTES: Final = 64
 """What an entry takes on disk besides its payload, about."""
@@ -45,7 +47,7 @@ class Compaction:
 
     def applied(self, entries: Sequence[Entry]) -> None:
         """These entries were applied."""
-        self._bytes += sum([len(entry.payload) for entry in entries]) + len(entries) * ENTRY_BYTES
+        self._bytes += sum([size_of(entry.payload) for entry in entries]) + len(entries) * ENTRY_BYTES
         self._index = entries[-1].index
         if (
             self._bytes - self._mark_bytes[-1] >= MARK_BYTES

@@ -3,6 +3,7 @@
 On every other node all of this stands still; `active` says which it is.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,13 +13,15 @@ from respraft.raft.node import RaftNode
 from respraft.raft.ready import Role
 from respraft.replica.admission import Admission
 from respraft.replica.applier import Applier
-from respraft.replica.batch import TIME_PAYLOAD
 from respraft.replica.handover import Handover
 from respraft.replica.machine import Machine
+from respraft.replica.payload import TIME_PAYLOAD, UnknownPayload
 from respraft.replica.status import ReplicaCounters
 
 TIME_ENTRY_MS: Final = 100.0
 """A due deadline is given a time entry at most this often, unless entries come anyway."""
+
+_log: Final = logging.getLogger("respraft.replica")
 
 
 class Leading:
@@ -65,12 +68,20 @@ class Leading:
             tail = core.log.iterate(self._applier.index + 1)
             self._admission = (core.term, Admission(self._applier.sessions, tail))
 
-    def append(self, payloads: Sequence[bytes], session: Index) -> tuple[int, int] | None:
-        """Append those of an origin's payloads that are its next ones; see `Admission.append`."""
+    def append(self, payloads: Sequence[bytes], session: Index, sender: NodeId) -> tuple[int, int] | None:
+        """Append those of an origin's payloads that are its next ones; see `Admission.append`.
+
+        What `sender` has garbled is reported and left, with what came behind it: in a log it would stop
+        every node.
+        """
         assert self._admission is not None and self._core.transfer is None, "the caller has looked"
         # Whether this leader's disk is too far behind to append any more.
         full = self._core.log.unwritten_bytes > self._raft.unwritten_bytes_max
-        return self._admission[1].append(payloads, session, self._core.propose, full=full)
+        try:
+            return self._admission[1].append(payloads, session, self._core.propose, full=full)
+        except UnknownPayload as error:
+            _log.error("node %d sent a batch that is not taken: %s", sender, error)
+            return None
 
     def append_time(self, now_ms: float) -> None:
         """With nothing else to append: let the log's time reach a due deadline.

@@ -26,9 +26,10 @@ from typing import Final
 
 from respraft.config import ClientConfig, RaftConfig
 from respraft.raft.message import NOBODY, Index, NodeId, Term
-from respraft.replica.batch import Answer, Batch, Client, Refusal, open_payload
+from respraft.replica.batch import Answer, Batch, Client, Refusal
 from respraft.replica.gathering import Gathering
 from respraft.replica.machine import Command
+from respraft.replica.payload import open_payload
 from respraft.replica.session import Session
 
 OUTSTANDING_MAX: Final = 1
@@ -187,9 +188,9 @@ class Origin:
         if not self._session:
             self._open_session(now_ms)
             return
-        payloads = [batch.payload(self._session) for batch in self._unsent()]
+        payloads = [self._payload(batch) for batch in self._unsent()]
         for batch in self._number(now_ms):
-            payloads.append(batch.payload(self._session))
+            payloads.append(self._payload(batch))
         if payloads:
             self._sent = self._applied + len(self._outstanding)
             self._moved_ms = now_ms
@@ -342,6 +343,9 @@ class Origin:
         if now_ms - self._moved_ms >= self._raft.election_timeout_ms or not self._moved_ms:
             self._moved_ms = now_ms
             self._deliver(0, [open_payload(self._node_id, self._nonce)])
+
+    def _payload(self, batch: Batch) -> bytes:
+        return batch.payload(self._session, self._raft.pack_bytes_min)
 
     def _unsent(self) -> Iterator[Batch]:
         first = self._sent - self._applied

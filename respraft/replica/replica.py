@@ -42,7 +42,7 @@ from respraft.raft.node import RaftNode
 from respraft.raft.ready import Ready, Role
 from respraft.replica.applier import Applier
 from respraft.replica.barrier import ReadBarrier, ReadGroup
-from respraft.replica.batch import Answer, Client, Refusal, UnknownPayload
+from respraft.replica.batch import Answer, Client, Refusal
 from respraft.replica.formation import Objection, PeerIdentity
 from respraft.replica.leading import Leading
 from respraft.replica.machine import Command, Machine
@@ -401,7 +401,7 @@ class Replica:
         if core.transfer is not None:
             return  # A question to ourselves; whoever leads in the end will be asked.
         if self._leading.active:
-            answer = self._leading.append(payloads, session)
+            answer = self._leading.append(payloads, session, self.identity.node_id)
             if answer is not None:
                 self._origin.refused(self.identity.node_id, core.term, session, *answer)
             return
@@ -421,12 +421,7 @@ class Replica:
         if not self._leading.active:
             answer: tuple[int, int] | None = (0, 0)
         else:
-            try:
-                answer = self._leading.append(request.payloads, request.session)
-            except UnknownPayload as error:
-                # In a log it would stop every node; what came before it in the request is in order.
-                _log.error("node %d sent a batch that is not taken: %s", request.sender, error)
-                return
+            answer = self._leading.append(request.payloads, request.session, request.sender)
             # Its clients wait for what was appended now, or for what was appended before and sent again.
             core.expect_commit(request.sender, core.last_index)
         if answer is not None:

@@ -25,8 +25,8 @@ from respraft.raft.message import (
     VoteResponse,
 )
 from respraft.raft.ready import HardState, LogWrite, Role
-from respraft.replica.batch import KIND_BATCH, KIND_OPEN, parse_commands, parse_header
 from respraft.replica.compaction import ENTRY_BYTES
+from respraft.replica.payload import KIND_BATCH, KIND_OPEN, parse_commands, parse_header
 from respraft.replica.status import ReplicaMessage
 from tests.simulation.client import Group, Outcome
 from tests.simulation.linearizability import NEVER, Operation, Verdict, check, shortest_violation

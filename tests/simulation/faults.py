@@ -13,7 +13,12 @@ from respraft.config import READ_MODES, TICK_MS, RaftConfig
 
 SIZES: Final = (1, 2, 3, 3, 3, 3, 4, 5, 5, 7)
 
-WITHOUT_NEWER: Final[Mapping[str, Any]] = {"rejoins": 0.0, "gathered": 0, "opening_crashes": 0.0}
+WITHOUT_NEWER: Final[Mapping[str, Any]] = {
+    "rejoins": 0.0,
+    "gathered": 0,
+    "opening_crashes": 0.0,
+    "pack_bytes_min": 1024,
+}
 """The weather without what was thought of later: so a seed is the run that it was before."""
 
 
@@ -23,6 +28,7 @@ class Faults:
 
     nodes: int
     raft: RaftConfig
+    pack_bytes_min: int  # In place of that of `raft`: here most batches are small.
     park_ms: int
     request_timeout_ms: int
 
@@ -132,6 +138,7 @@ def draw(rng: random.Random) -> Faults:
         piece_puts=later.choice((1, 5)),
         half_steps=later.choice((0.0, 0.5)),
         opening_crashes=later.choice((0.0, 0.0, 0.3)),
+        pack_bytes_min=later.choice((0, 1024)),
         leaders_share=rng.choice((0.0, 0.5, 0.9)),
         transfers=some(0.4, 4.0),
         changes=some(0.7, 3.0),

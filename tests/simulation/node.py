@@ -20,6 +20,7 @@ from respraft.raft.ready import HardState, LogWrite, Ready
 from respraft.replica.applier import META_CONFIGURATION, load_applied
 from respraft.replica.batch import Answer
 from respraft.replica.formation import PeerIdentity
+from respraft.replica.payload import size_of
 from respraft.replica.replica import Replica
 from respraft.replica.status import Identity, Outcome, ReplicaMessage
 from respraft.storage.interface import StorageFailed
@@ -386,6 +387,7 @@ class Node:
                 applied_index=applied_index,
                 commit_index=hard_state.commit,
                 cache_bytes_max=self._config.raft.entry_cache_bytes,
+                size_of=size_of,
             ),
             hard_state=hard_state,
             configuration=Configuration.decode(configuration) if configuration else None,

@@ -495,7 +495,7 @@ class Simulation:
             peer=PeerConfig(listen=f"127.0.0.1:{7100 + node_id}"),
             http=HttpConfig(listen=f"127.0.0.1:{7200 + node_id}"),
             cluster=ClusterConfig(id="simulation", members=members),
-            raft=run.raft,
+            raft=replace(run.raft, pack_bytes_min=run.pack_bytes_min),
         )
         clock = NodeClock(
             self.schedule,

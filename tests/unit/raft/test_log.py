@@ -95,6 +95,19 @@ def test_committed_entries_are_handed_out_once_and_only_when_durable() -> None:
         log.applied_to(5)
 
 
+def test_what_is_handed_out_at_once_is_bounded_by_what_the_machine_sees_of_it() -> None:
+    disk = Disk(entries_of([1] * 5))  # Of three bytes each.
+    log = RaftLog(
+        disk, applied_index=0, commit_index=0, cache_bytes_max=0, size_of=lambda payload: 100 * len(payload)
+    )
+    log.commit_to(5)
+    handed = []
+    while log.has_committed():
+        handed.append([entry.index for entry in log.take_committed(600)])
+    assert handed == [[1, 2], [3, 4], [5]]
+    assert log.take_committed(600) == []
+
+
 def test_a_restarted_log_goes_on_behind_what_is_applied() -> None:
     log = log_of(1, 1, 1, 1, commit=2, applied=3)  # The durable commit index lags behind.
     assert log.commit_index == 3

@@ -35,6 +35,7 @@ from respraft.replica.changes import Action
 from respraft.replica.formation import PeerIdentity
 from respraft.replica.gathering import HOLD_MS
 from respraft.replica.machine import Command
+from respraft.replica.payload import size_of
 from respraft.replica.replica import Replica
 from respraft.replica.status import Identity, ReplicaMessage
 from respraft.storage.log_memory import MemoryDisk, MemoryLog, open_memory_log
@@ -154,6 +155,7 @@ class Cluster:
                 applied_index=applied_index,
                 commit_index=hard_state.commit,
                 cache_bytes_max=config.raft.entry_cache_bytes,
+                size_of=size_of,
             ),
             hard_state=hard_state,
             configuration=Configuration.decode(configuration) if configuration else None,

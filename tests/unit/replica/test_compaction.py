@@ -5,6 +5,7 @@ from typing import Any
 from respraft.config import RaftConfig
 from respraft.raft.message import KIND_NORMAL, Entry
 from respraft.replica.compaction import ENTRY_BYTES, MARK_ENTRIES, Compaction
+from respraft.replica.payload import Body
 from tests.unit.replica.cluster import Cluster
 
 SMALL = RaftConfig(compact_entries=20, keep_entries=5)
@@ -32,6 +33,14 @@ def test_a_flush_is_due_by_bytes_or_by_entries_since_the_last_one() -> None:
         assert (was_due, policy.due) == (False, True)
         assert policy.flush_begun() == 17
         assert policy.due is False
+
+
+def test_bytes_are_those_before_they_were_packed() -> None:
+    policy = Compaction(RaftConfig(compact_bytes=100_000), 0)
+    payload = Body([[b"SET", b"key", bytes(200_000)]], [], pack_bytes_min=0).payload(1, 1)
+    assert len(payload) < 2000
+    policy.applied([Entry(1, 1, 0, KIND_NORMAL, payload)])
+    assert policy.due
 
 
 def test_a_margin_is_kept_by_entries_or_bytes_whichever_is_less() -> None:

@@ -4,17 +4,15 @@ import pytest
 
 from respraft.raft.message import KIND_NORMAL, Entry
 from respraft.replica.applier import META_SESSIONS
-from respraft.replica.batch import (
+from respraft.replica.batch import Batch, Refusal
+from respraft.replica.message import ForwardRefusal, ForwardRequest
+from respraft.replica.payload import (
     KIND_BATCH,
     KIND_OPEN,
-    Batch,
-    Refusal,
-    UnknownPayload,
     open_payload,
     parse_commands,
     parse_header,
 )
-from respraft.replica.message import ForwardRefusal, ForwardRequest
 from respraft.replica.session import SessionTable
 from respraft.resp.replies import OK
 from tests.unit.replica.cluster import Cluster, Node, Sent
@@ -125,7 +123,7 @@ def test_a_leader_answers_what_it_does_not_append() -> None:
     session = follower.replica.status().session
     batch = Batch(0.0)
     batch.sequence = 5
-    request = ForwardRequest(follower.id, leader.core.term, session, [batch.payload(session)])
+    request = ForwardRequest(follower.id, leader.core.term, session, [batch.payload(session, 0)])
     cluster.deliver(Sent(leader.id, follower.id, follower.incarnation, request))
     last = leader.core.last_index
     cluster.turn(leader)
@@ -308,17 +306,6 @@ def test_a_new_leader_counts_what_its_log_holds_beyond_its_state() -> None:
     cluster.until(lambda: origin.replies("c") != [])
     assert origin.replies("c") == [1]
     assert [count for _, _, count in batches(origin)] == [1]
-
-
-@pytest.mark.parametrize("payload", [b"", b"\x01short", b"\x09" + bytes(16), b"\x00" + bytes(16)])
-def test_an_unknown_payload_stops_rather_than_being_skipped(payload: bytes) -> None:
-    with pytest.raises(UnknownPayload):
-        parse_header(payload)
-
-
-def test_a_batch_that_cannot_be_decoded_stops() -> None:
-    with pytest.raises(UnknownPayload):
-        parse_commands(b"\x01" + bytes(16) + b"\xc1")
 
 
 def test_the_same_entry_twice_in_the_log_is_skipped_and_the_origin_resends_once() -> None:

@@ -12,7 +12,7 @@ def held(node: Node) -> int:
 
 
 def test_what_waits_for_a_leaders_disk_is_bounded_and_goes_on_when_it_is_written() -> None:
-    cluster = Cluster(raft=RaftConfig(entry_cache_bytes=0, unwritten_bytes_max=LIMIT))
+    cluster = Cluster(raft=RaftConfig(entry_cache_bytes=0, unwritten_bytes_max=LIMIT, pack_bytes_min=1 << 20))
     leader, origin = cluster.leader(), cluster.followers()[0]
     term = leader.core.term
     leader.disk_held = True
@@ -37,7 +37,7 @@ def test_what_waits_for_a_leaders_disk_is_bounded_and_goes_on_when_it_is_written
 
 def test_a_refusal_for_want_of_room_is_no_flood() -> None:
     """The origin offers again once, and then after an election timeout without progress."""
-    cluster = Cluster(raft=RaftConfig(entry_cache_bytes=0, unwritten_bytes_max=LIMIT))
+    cluster = Cluster(raft=RaftConfig(entry_cache_bytes=0, unwritten_bytes_max=LIMIT, pack_bytes_min=1 << 20))
     leader, origin = cluster.leader(), cluster.followers()[0]
     leader.disk_held = True
     for number in range(30):

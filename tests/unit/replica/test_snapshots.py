@@ -3,8 +3,9 @@
 import pytest
 
 from respraft.raft.message import AppendRequest
-from respraft.replica.batch import Refusal, open_payload
+from respraft.replica.batch import Refusal
 from respraft.replica.message import ForwardRequest
+from respraft.replica.payload import open_payload
 from respraft.resp.replies import OK
 from tests.unit.replica.cluster import Cluster, Node, Sent
 
@@ -102,12 +103,9 @@ def test_a_batch_that_came_with_the_state_and_is_on_its_way_again_counts_once() 
     cluster.lose = lambda sent: sent.to == follower.id and is_append(sent)
     cluster.submit(follower.id, "writer", ["INCR counter"])
     cluster.settle()
-    again = ForwardRequest(
-        follower.id,
-        leader.core.term,
-        follower.replica.status().session,
-        [batch.payload(follower.replica.status().session) for batch in follower.replica._origin._outstanding],
-    )
+    session = follower.replica.status().session
+    payloads = [batch.payload(session, 0) for batch in follower.replica._origin._outstanding]
+    again = ForwardRequest(follower.id, leader.core.term, session, payloads)
     cut_all(cluster, leader)
     catch_up(cluster)
     leader.replica.receive(follower.id, follower.incarnation, again)

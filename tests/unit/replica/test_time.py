@@ -1,6 +1,6 @@
 """Time comes from the log. Design section 1, "Time comes from the log"."""
 
-from respraft.replica.batch import KIND_TIME, parse_header
+from respraft.replica.payload import KIND_TIME, parse_header
 from respraft.resp.replies import OK
 from tests.unit.replica.cluster import Cluster, Node
 
