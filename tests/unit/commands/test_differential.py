@@ -86,12 +86,7 @@ def test_scripts(redis: RedisServer, lines: list[str]) -> None:
 
 
 @given(COMMAND_LINES)
-@settings(
-    derandomize=True,
-    deadline=None,
-    max_examples=400,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_made_up_sequences(redis: RedisServer, commands: list[list[bytes]]) -> None:
     compare(redis, [*commands, *STATE])
 

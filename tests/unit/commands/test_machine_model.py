@@ -141,7 +141,7 @@ class Run:
         self.commit()
 
 
-@settings(derandomize=True, max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(entry, after), max_size=25), st.sampled_from([0, 600, 1 << 20]))
 def test_the_keyspace_does_what_a_dict_does(
     steps: list[tuple[tuple[int, list[tuple[int, list[bytes]]]], str]], view_bytes_max: int

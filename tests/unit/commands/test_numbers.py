@@ -5,7 +5,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from respraft.commands.numbers import (
@@ -26,7 +26,6 @@ def total(left: str, right: str) -> str:
 
 
 @given(st.integers(INT64_MIN, INT64_MAX))
-@settings(derandomize=True)
 def test_integers_come_back(value: int) -> None:
     assert parse_int64(b"%d" % value) == value
 
@@ -58,7 +57,6 @@ def test_other_spellings_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize("parse", [parse_int64, parse_long_double])
 @given(text=st.binary(max_size=24))
-@settings(derandomize=True)
 def test_any_bytes_are_a_number_or_refused(parse: Callable[[bytes], object], text: bytes) -> None:
     with contextlib.suppress(ReplyError):  # And never anything else.
         parse(text)

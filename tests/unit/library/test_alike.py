@@ -72,7 +72,7 @@ class Replica:
             self.start()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(history=entries, events=events, journal_bytes_min=st.sampled_from([0, 600, 1 << 20]))
 def test_a_node_with_a_hard_life_ends_like_one_with_none(
     history: Entries, events: list[str], journal_bytes_min: int

@@ -52,7 +52,6 @@ def test_frames_survive_arriving_byte_by_byte() -> None:
     )
 
 
-@settings(derandomize=True)
 @given(st.lists(st.binary(max_size=200)), st.lists(st.integers(1, 60), min_size=1))
 def test_frames_survive_any_cutting(bodies: list[bytes], sizes: list[int]) -> None:
     stream = b"".join(encode_frame(MESSAGE, body) for body in bodies)
@@ -104,7 +103,7 @@ def test_another_group_is_refused() -> None:
         FrameReader(FRAME_BYTES_MAX).feed(struct.pack("<II", 5, crc32(counted)) + counted)
 
 
-@settings(derandomize=True, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.binary(max_size=100), max_size=5))
 def test_garbage_makes_a_reader_raise_nothing_else(chunks: list[bytes]) -> None:
     reader = FrameReader(FRAME_BYTES_MAX)
@@ -163,7 +162,7 @@ def test_what_is_no_message_is_refused(body: bytes) -> None:
         codec().decode(body)
 
 
-@settings(derandomize=True, max_examples=1000)
+@settings(max_examples=1000)
 @given(
     st.one_of(
         st.binary(max_size=60),

@@ -105,7 +105,7 @@ def test_a_small_message_never_overtakes_one_of_its_own_class() -> None:
     assert wire.receive(sender.take()) == [b"small again", b"vote"]
 
 
-@settings(derandomize=True, deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from([Vote, Append]), st.integers(1, 3 * FRAGMENT_BYTES)), max_size=12))
 def test_each_class_arrives_whole_and_in_order(sizes: list[tuple[type, int]]) -> None:
     sender = queue()

@@ -258,7 +258,7 @@ def test_only_a_refusal_may_come_late() -> None:
         decode_refused(hello[13:])
 
 
-@settings(derandomize=True, max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 def test_broken_bytes_make_either_side_raise_nothing_else(data: Any) -> None:
     recorded = talk(dialing(secret=SECRET), accepting(secret=SECRET))
@@ -278,7 +278,7 @@ def test_broken_bytes_make_either_side_raise_nothing_else(data: Any) -> None:
     assert sides[turn].peer is None or bytes(broken) == recorded[turn]
 
 
-@settings(derandomize=True, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary(max_size=100))
 def test_a_valid_frame_with_garbage_inside_is_refused(body: bytes) -> None:
     acceptor = accepting()

@@ -9,7 +9,7 @@ from respraft.raft.message import KIND_NORMAL, Entry
 from respraft.raft.ready import HardState, LogWrite
 from tests.unit.raft.cluster import Disk, entries_of
 
-FEW = settings(derandomize=True, max_examples=60, deadline=None)
+FEW = settings(max_examples=60)
 
 
 def log_of(*terms: int, commit: int = 0, applied: int = 0, cache: int = 1 << 20) -> RaftLog:

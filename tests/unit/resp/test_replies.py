@@ -2,7 +2,7 @@
 
 import hiredis
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from respraft.resp import errors
@@ -89,7 +89,6 @@ def test_text_is_no_reply() -> None:
         max_leaves=12,
     )
 )
-@settings(derandomize=True, deadline=None)
 def test_a_client_library_reads_what_was_meant(reply: Reply) -> None:
     reader = hiredis.Reader()
     reader.feed(encode(reply, RESP3))

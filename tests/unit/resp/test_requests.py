@@ -228,14 +228,13 @@ def mutated_streams(draw: st.DrawFn) -> bytes:
 
 
 @given(COMMANDS, st.lists(st.integers(0, 400), max_size=4))
-@settings(derandomize=True, deadline=None)
 def test_what_a_client_library_writes_is_read_back(commands: list[list[bytes]], cuts: list[int]) -> None:
     stream = b"".join(request(*arguments) for arguments in commands)
     assert parse(pieces_of(stream, cuts)) == (commands, None)
 
 
 @given(mutated_streams(), st.lists(st.integers(0, 400), max_size=4))
-@settings(derandomize=True, deadline=None, max_examples=1000)
+@settings(max_examples=1000)
 def test_both_parsers_agree(stream: bytes, cuts: list[int]) -> None:
     expected = parse([stream], STEP_BY_STEP)
     assert parse([stream]) == expected
@@ -244,7 +243,6 @@ def test_both_parsers_agree(stream: bytes, cuts: list[int]) -> None:
 
 
 @given(st.binary(max_size=60))
-@settings(derandomize=True, deadline=None)
 def test_no_input_raises(stream: bytes) -> None:
     assert parse([stream]) == parse(stream[i : i + 1] for i in range(len(stream)))
     assert parse([b"*" + stream]) == parse([b"*", stream])

@@ -242,13 +242,13 @@ def test_readers_never_see_what_is_not_durable(home: Home) -> None:
 STEP = st.tuples(st.integers(0, 30), st.integers(0, 4), st.integers(0, 2), st.booleans())
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(st.lists(STEP, max_size=25))
 def test_memory_agrees_with_a_model(steps: list[tuple[int, int, int, bool]]) -> None:
     _compare_with_model(MemoryHome(), steps)
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12)
 @given(steps=st.lists(STEP, min_size=5, max_size=25))
 def test_the_disk_agrees_with_a_model(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, int, int, bool]]

@@ -240,13 +240,13 @@ STEP = st.tuples(
 )
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(st.lists(STEP, max_size=25))
 def test_memory_agrees_with_a_model(steps: list[tuple[str, int, int, bool]]) -> None:
     _compare_with_model(MemoryHome(), steps)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15)
 @given(steps=st.lists(STEP, min_size=8, max_size=25))
 def test_the_disk_agrees_with_a_model(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int, bool]]
