@@ -309,13 +309,9 @@ def _may_be_promoted(state: RaftState, current: Configuration) -> bool:
 
 
 def _alive(state: RaftState) -> list[NodeId]:
-    """This leader, and whoever it has heard within an election timeout and over a link that has not ended."""
+    """This leader, and whoever is alive as far as it knows."""
     oldest_tick = state.ticks - state.election_ticks
-    heard = [
-        peer_id
-        for peer_id, peer in state.peers.items()
-        if peer.heard_tick > oldest_tick and not peer.link_ended
-    ]
+    heard = [peer_id for peer_id, peer in state.peers.items() if peer.is_alive(oldest_tick)]
     return [state.node_id, *heard]
 
 

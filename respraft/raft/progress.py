@@ -73,6 +73,10 @@ class Progress:
         self.left_index: Index = 0  # The configuration that is without this peer; 0: it is a member.
         self.left_tick = 0  # When that was appended.
 
+    def is_alive(self, oldest_tick: int) -> bool:
+        """Whether it was heard later than that, and over a link that has not ended."""
+        return self.heard_tick > oldest_tick and not self.link_ended
+
     def heard(self, tick: int) -> None:
         """It has answered something."""
         self.heard_tick = tick

@@ -81,6 +81,6 @@ def _best(state: RaftState) -> NodeId:
     alive = [
         (-peer.match_index, peer_id)
         for peer_id, peer in state.peers.items()
-        if peer_id in voters and peer.heard_tick > oldest_tick
+        if peer_id in voters and peer.is_alive(oldest_tick)
     ]
     return min(alive)[1] if alive else NOBODY

@@ -83,6 +83,26 @@ def test_nobody_leads_in_the_end() -> None:
     assert old.replies(asked) == [Refusal.NOT_HANDED_OVER]
 
 
+def test_leadership_is_handed_to_nobody_whose_link_has_ended() -> None:
+    """Heard a moment ago, with as much of the log as the other, and dead."""
+    cluster = Cluster()
+    old = cluster.leader()
+    gone, other = sorted(node.id for node in cluster.followers())
+    cluster.crash(gone)
+    old.replica.link_down(gone)
+    asked = hand_over(old)
+    cluster.advance(200)
+    assert old.replies(asked) == [other]
+
+    cluster = Cluster()
+    last = cluster.leader()
+    for each in cluster.followers():
+        cluster.crash(each.id)
+        last.replica.link_down(each.id)
+    with pytest.raises(TransferRefused, match="no other voter"):
+        hand_over(last)
+
+
 def test_to_itself_there_is_nothing_to_do() -> None:
     cluster = Cluster()
     old = cluster.leader()
