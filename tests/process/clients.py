@@ -1,7 +1,7 @@
 """Clients that keep account: what they were told, and what they cannot know.
 
-A client thread sends one command at a time. An error on a node that was killed under it is excused, and
-counted as one unknown; any other error is kept, and ends it.
+A client thread sends one command at a time. An error on a node that was killed under it is excused
+(`Node.excuses`), and counted as one unknown; any other error is kept, and ends it.
 """
 
 import threading
@@ -12,7 +12,7 @@ import redis
 from tests.process.cluster import Cluster
 from tests.process.eventually import eventually
 
-_JOIN_TIMEOUT_S = 60.0
+_JOIN_TIMEOUT_S = 90.0
 
 
 class Incrementer:
@@ -49,14 +49,15 @@ class Incrementer:
     def _run(self) -> None:
         while not self._stopping and not self.errors:
             home = self._home
-            kills = self._cluster.nodes[home].kills
+            node = self._cluster.nodes[home]
+            ends = node.ends
             try:
                 self._increment_at(home)
             except (redis.RedisError, OSError) as error:
-                if self._cluster.nodes[home].kills == kills:
-                    self.errors.append(f"node {home}: {type(error).__name__}: {error}")
-                else:
+                if node.excuses(ends):
                     self._flee(home)
+                else:
+                    self.errors.append(f"node {home}: {type(error).__name__}: {error}")
 
     def _increment_at(self, home: int) -> None:
         """Run INCR until told to go elsewhere."""

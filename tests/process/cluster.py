@@ -15,7 +15,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,14 +30,21 @@ from tests.process.eventually import eventually
 from tests.process.ports import LOOPBACK, free_ports
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
-START_TIMEOUT_S: Final = 30.0
-STOP_TIMEOUT_S: Final = 20.0
+START_TIMEOUT_S: Final = 60.0
+STOP_TIMEOUT_S: Final = 60.0
 
-_CLIENT_TIMEOUT_S: Final = 30.0
+_CLIENT_TIMEOUT_S: Final = 60.0
 """Longer than any reply of the server may take, so that a client's own time-out is always a failure."""
 
 Settings = Mapping[str, Mapping[str, int | str]]
 """Configuration keys over the defaults: section, key, value."""
+
+PATIENT: Final[Settings] = {"client": {"park_ms": 20_000, "request_timeout_ms": 25_000}}
+"""For clients to whom no pause is to be an error, however long elections take on a busy machine."""
+
+STEADY: Final[Settings] = {"raft": {"election_timeout_ms": 30_000}}
+"""Who leads goes on leading, also where a machine stands still for a second: only its end or a command ends
+that. Whoever waits for a timer instead waits for longer than clients that are PATIENT."""
 
 
 @dataclass(slots=True)
@@ -53,7 +61,7 @@ class Node:
     """Where the others reach its peer port, if not there: somebody stands between."""
     process: subprocess.Popen[bytes] | None = None
     paused: bool = False
-    kills: int = 0  # Raised before each SIGKILL, so that clients can tell whose errors are excused.
+    ends: int = 0  # Raised before it is hurt and again when it is gone. Odd: it may go at any moment.
 
     @property
     def data(self) -> Path:
@@ -66,6 +74,17 @@ class Node:
     @property
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """While the node, or those who serve its clients, are hurt and until they are gone."""
+        self.ends += 1
+        yield
+        self.ends += 1
+
+    def excuses(self, ends: int) -> bool:
+        """Whether an error of a client that connected when there had been so many `ends` is no wonder."""
+        return bool(ends % 2) or self.ends != ends
 
 
 class Cluster:
@@ -154,7 +173,7 @@ class Cluster:
         self.nodes[number] = node
         self.configure(number, **settings)
         self.launch(number)
-        eventually(lambda: self._answers(number), START_TIMEOUT_S, what=f"node {number} listens")
+        self.wait_listening(number)
         return node
 
     def configure(self, node_id: int, **settings: Mapping[str, int | str]) -> None:
@@ -190,13 +209,23 @@ class Cluster:
             )
             assert self.nodes[node_id].alive, f"node {node_id} died:\n{self.log_text(node_id)[-4000:]}"
 
+    def wait_listening(self, *node_ids: int) -> None:
+        """Wait until these nodes answer clients and HTTP, ready or not."""
+        for node_id in node_ids:
+            eventually(
+                lambda node_id=node_id: self._answers(node_id),  # type: ignore[misc]
+                START_TIMEOUT_S,
+                what=f"node {node_id} listens",
+            )
+
     def kill(self, *node_ids: int) -> None:
         """SIGKILL these nodes at once, and wait until they are gone."""
-        for node_id in node_ids:
-            self.nodes[node_id].kills += 1
-            os.kill(self.pid(node_id), signal.SIGKILL)
-        for node_id in node_ids:
-            self.wait(node_id)
+        with ExitStack() as stack:
+            for node_id in node_ids:
+                stack.enter_context(self.nodes[node_id].ending())
+                os.kill(self.pid(node_id), signal.SIGKILL)
+            for node_id in node_ids:
+                self.wait(node_id)
 
     def stop(self, node_id: int, signal_number: int = signal.SIGTERM) -> int:
         """Ask one node to stop; return its exit code."""
@@ -287,7 +316,7 @@ class Cluster:
         leader = self.leader()
         return [node_id for node_id in self.living() if node_id != leader]
 
-    def http(self, node_id: int, path: str, timeout_s: float = 5.0) -> tuple[int, str]:
+    def http(self, node_id: int, path: str, timeout_s: float = 30.0) -> tuple[int, str]:
         """GET a page of a node's HTTP port: status and body. Raises OSError."""
         connection = http.client.HTTPConnection(LOOPBACK, self.nodes[node_id].http_port, timeout=timeout_s)
         try:
@@ -327,8 +356,8 @@ class Cluster:
         assert self.nodes[node_id].alive, f"node {node_id} died:\n{self.log_text(node_id)[-4000:]}"
         try:
             with self.client(node_id) as client:
-                return bool(client.ping())
-        except redis.ConnectionError:
+                return bool(client.ping()) and self.http(node_id, "/livez")[0] == 200
+        except (redis.ConnectionError, OSError):
             return False
 
     def _configuration(self, node: Node, own: Settings | None = None) -> str:
@@ -365,14 +394,24 @@ class Cluster:
         )
 
 
+def merged(*several: Settings) -> Settings:
+    """Return all these settings; of two for the same key, the later one counts."""
+    sections: dict[str, dict[str, int | str]] = {}
+    for settings in several:
+        for section, keys in settings.items():
+            sections.setdefault(section, {}).update(keys)
+    return sections
+
+
 class ClusterFactory:
-    """Call it with the arguments of `Cluster`, save the directory."""
+    """Call it with the arguments of `Cluster`, save the directory. Clients are PATIENT by default."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.made: list[Cluster] = []
 
-    def __call__(self, **options: Any) -> Cluster:
-        cluster = Cluster(self._directory / f"cluster-{len(self.made)}", **options)
+    def __call__(self, *, settings: Settings | None = None, **options: Any) -> Cluster:
+        home = self._directory / f"cluster-{len(self.made)}"
+        cluster = Cluster(home, settings=merged(PATIENT, settings or {}), **options)
         self.made.append(cluster)
         return cluster

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.process.cluster import Cluster, ClusterFactory
+from tests.process.cluster import PATIENT, STEADY, Cluster, ClusterFactory, merged
 
 HERE: Final = Path(__file__).parent
 
@@ -45,15 +45,24 @@ def make_cluster(tmp_path: Path) -> Iterator[ClusterFactory]:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """Three ready nodes with the default configuration."""
-    with Cluster(tmp_path) as cluster:
+    """Three ready nodes with the default configuration, save that clients are patient."""
+    with Cluster(tmp_path, settings=PATIENT) as cluster:
         yield cluster.start()
+
+
+@pytest.fixture
+def steady_cluster(make_cluster: ClusterFactory) -> Cluster:
+    """Three ready nodes, of which one goes on leading."""
+    return make_cluster(settings=STEADY).start()
 
 
 @pytest.fixture(scope="module")
 def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Three ready nodes for all tests of a module: for tests that hurt nobody, with keys of their own."""
-    with Cluster(tmp_path_factory.mktemp("shared")) as cluster:
+    """Three ready nodes for all tests of a module: for tests that hurt nobody, with keys of their own.
+
+    One of them goes on leading, whatever else this machine is doing.
+    """
+    with Cluster(tmp_path_factory.mktemp("shared"), settings=merged(PATIENT, STEADY)) as cluster:
         yield cluster.start()
 
 

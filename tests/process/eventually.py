@@ -9,8 +9,8 @@ T = TypeVar("T")
 _POLL_S: Final = 0.02
 
 
-def eventually(condition: Callable[[], T | None], timeout_s: float = 20.0, *, what: str = "") -> T:
-    """Return the first true result of `condition`.
+def eventually(condition: Callable[[], T | None], timeout_s: float = 60.0, *, what: str = "") -> T:
+    """Return the first true result of `condition`. Only a test that fails waits for long.
 
     Raises:
         AssertionError: It stayed false for `timeout_s`. The text says `what` was waited for and what the

@@ -16,6 +16,7 @@ import itertools
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -28,13 +29,15 @@ _COUNT: Final = 20_000  # Up to 32,000; Linux takes ephemeral ports from 32,768 
 
 def free_ports(count: int) -> list[int]:
     """Return `count` ports on which nobody listens."""
-    return list(itertools.islice(filter(_take, _candidates), count))
+    with _one_at_a_time:
+        return list(itertools.islice(filter(_take, _candidates), count))
 
 
 def free_base(offsets: Iterable[int]) -> int:
     """Return a port which is free together with all those `offsets` above it."""
     places = sorted({0, *offsets})
-    return next(port for port in _candidates if all(_take(port + place) for place in places))
+    with _one_at_a_time:
+        return next(port for port in _candidates if all(_take(port + place) for place in places))
 
 
 def _take(port: int) -> bool:
@@ -69,3 +72,4 @@ def _is_free(port: int) -> bool:
 # Processes that run side by side start at different places, and so seldom meet another's locks.
 _candidates: Final = (_LOWEST + (os.getpid() * 61 + step) % _COUNT for step in itertools.count())
 _taken: Final[set[int]] = set()
+_one_at_a_time: Final = threading.Lock()

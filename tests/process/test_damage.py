@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from tests.process.clients import Incrementer, progress
-from tests.process.cluster import Cluster
+from tests.process.cluster import Cluster, ClusterFactory
 from tests.process.eventually import eventually
 from tests.process.injection import injected
 
@@ -65,15 +65,17 @@ def test_a_log_that_lost_synced_writes_is_refused(cluster: Cluster) -> None:
     _check_that_the_others_go_on(cluster, victim)
 
 
-def test_a_wiped_node_is_refused_under_its_old_id(cluster: Cluster) -> None:
+def test_a_wiped_node_is_refused_under_its_old_id(make_cluster: ClusterFactory) -> None:
+    # Several elections fit into `park_ms`; who is refused at last waits for all of it.
+    cluster = make_cluster(settings={"client": {"park_ms": 8000}}).start()
     victim, witness = cluster.followers()
     _write(cluster, victim)
     cluster.kill(victim)
     cluster.wipe(victim)
     cluster.launch(victim)
     eventually(lambda: "id that has not been used" in cluster.log_text(victim), what="it is told what to do")
-    if cluster.nodes[victim].alive:
-        assert cluster.http(victim, "/readyz")[0] == 503
+    cluster.wait_listening(victim)
+    assert cluster.http(victim, "/readyz")[0] == 503
     _check_that_the_others_go_on(cluster, victim)
 
     # It has no vote: one node beside it is no majority, so nothing acknowledged can be forgotten.
@@ -102,8 +104,7 @@ def test_a_failed_fdatasync_stops_the_node(cluster: Cluster, role: str) -> None:
     progress([on_victim, elsewhere], 20)
 
     # Its connections end with it; what it did not acknowledge is unknown.
-    cluster.nodes[victim].kills += 1
-    with injected(cluster.pid(victim), "fdatasync:error=EIO:when=1"):
+    with cluster.nodes[victim].ending(), injected(cluster.pid(victim), "fdatasync:error=EIO:when=1"):
         assert cluster.wait(victim) > 0
     words = cluster.log_text(victim)
     assert "to the Raft log" in words and "Input/output error. The node stops." in words

@@ -1,7 +1,5 @@
 """Leadership changes hands on purpose: by command, and when a leader is stopped."""
 
-from typing import Final
-
 import pytest
 import redis
 
@@ -9,13 +7,10 @@ from tests.process.clients import Incrementer, assert_counted_once, assert_no_er
 from tests.process.cluster import Cluster, ClusterFactory
 from tests.process.eventually import eventually
 
-PATIENT: Final = {"raft": {"election_timeout_ms": 30_000}}
-"""Long past `park_ms`: whoever waits for a timer lets all clients see an error."""
 
-
-def test_a_leader_that_is_stopped_hands_over_first(make_cluster: ClusterFactory) -> None:
+def test_a_leader_that_is_stopped_hands_over_first(steady_cluster: Cluster) -> None:
     """An election timeout would be an error to every client here, and nobody waits for one."""
-    cluster = make_cluster(settings=PATIENT).start()
+    cluster = steady_cluster
     clients = [Incrementer(cluster, "n", home) for home in cluster.followers()]
     for _ in range(3):
         leader = cluster.leader()
@@ -35,7 +30,8 @@ def test_a_leader_that_is_stopped_hands_over_first(make_cluster: ClusterFactory)
         assert_counted_once(clients, int(reader.get("n") or 0))
 
 
-def test_transfer_by_command(cluster: Cluster) -> None:
+def test_transfer_by_command(steady_cluster: Cluster) -> None:
+    cluster = steady_cluster
     clients = [Incrementer(cluster, "n", home) for home in cluster.nodes]
     progress(clients, 20)
     for _ in range(5):
@@ -58,7 +54,8 @@ def test_transfer_by_command(cluster: Cluster) -> None:
         assert_counted_once(clients, int(reader.get("n") or 0))
 
 
-def test_transfer_that_cannot_be(cluster: Cluster) -> None:
+def test_transfer_that_cannot_be(make_cluster: ClusterFactory) -> None:
+    cluster = make_cluster(settings={"raft": {"election_timeout_ms": 3000}}).start()
     leader = cluster.leader()
     follower, other = cluster.others(leader)
     with cluster.client(leader) as client:
@@ -77,8 +74,8 @@ def test_transfer_that_cannot_be(cluster: Cluster) -> None:
         assert client.get("still") == b"writes"
 
 
-def test_the_links_of_a_killed_leader_tell_its_followers(make_cluster: ClusterFactory) -> None:
-    cluster = make_cluster(settings=PATIENT).start()
+def test_the_links_of_a_killed_leader_tell_its_followers(steady_cluster: Cluster) -> None:
+    cluster = steady_cluster
     clients = [Incrementer(cluster, "n", home) for home in cluster.followers()]
     for _ in range(3):
         leader = cluster.leader()

@@ -83,7 +83,7 @@ def test_status_names_the_leader_and_every_member(shared_cluster: Cluster) -> No
         assert [member["id"] for member in report["members"]] == [1, 2, 3]
         assert report["applied_index"] <= report["commit_index"] <= report["last_index"]
     assert sorted(report["role"] for report in reports.values()) == ["follower", "follower", "leader"]
-    assert all(member["connected"] for member in reports[leader]["members"])
+    eventually(lambda: all(member["connected"] for member in shared_cluster.status(leader)["members"]))
     with shared_cluster.client(shared_cluster.others(leader)[0]) as client:
         assert client.execute_command("RAFT.LEADER") == reports[leader]["leader_addr"].encode()
         assert client.execute_command("RAFT", "LEADER") == client.execute_command("RAFT.LEADER")

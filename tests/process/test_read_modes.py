@@ -3,7 +3,7 @@
 import pytest
 import redis
 
-from tests.process.cluster import Cluster, ClusterFactory
+from tests.process.cluster import STEADY, ClusterFactory
 
 
 def test_under_a_lease_a_write_is_seen_through_every_node_at_once(make_cluster: ClusterFactory) -> None:
@@ -21,7 +21,9 @@ def test_under_a_lease_a_write_is_seen_through_every_node_at_once(make_cluster: 
             cluster.leader()
 
 
-def test_a_node_that_is_left_alone_serves_those_who_take_old_reads(cluster: Cluster) -> None:
+def test_a_node_that_is_left_alone_serves_those_who_take_old_reads(make_cluster: ClusterFactory) -> None:
+    patience = {"park_ms": 2000, "request_timeout_ms": 2000, "max_stale_ms": 3_600_000}
+    cluster = make_cluster(settings={"client": patience, **STEADY}).start()
     alone, *others = cluster.nodes
     with (
         cluster.client(alone, single_connection_client=True) as old,

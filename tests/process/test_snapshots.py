@@ -1,7 +1,9 @@
 """Logs that are cut and states that travel, on real processes: nothing acknowledged is lost on the way."""
 
+import contextlib
 import random
-import time
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from tests.process.clients import Incrementer, assert_counted_once, assert_no_errors, progress
@@ -56,6 +58,30 @@ def write_until_cut(cluster: Cluster, leader: int, index: int) -> None:
     eventually(is_cut, what="the log cut off")
 
 
+def transfers_begun(cluster: Cluster, node_id: int) -> int:
+    """How many states this node has begun to receive, over all of its lives."""
+    return cluster.log_text(node_id).count("receiving the state")
+
+
+def arriving_bytes(cluster: Cluster, node_id: int) -> int:
+    """How much of another state than the first one this node has on disk."""
+    return bytes_in((cluster.nodes[node_id].data / "state").glob("[2-9]/*"))
+
+
+def bytes_in(files: Iterable[Path]) -> int:
+    """The size of all these together, save those that are removed meanwhile."""
+    size = 0
+    for path in files:
+        with contextlib.suppress(FileNotFoundError):
+            size += path.stat().st_size
+    return size
+
+
+def pictures(cluster: Cluster) -> list[Path]:
+    """What nodes keep of their states to send it."""
+    return [path for node in cluster.nodes.values() for path in (node.data / "checkpoint").glob("*")]
+
+
 def state_numbers(cluster: Cluster, node_id: int) -> list[str]:
     return sorted(path.name for path in (cluster.nodes[node_id].data / "state").iterdir())
 
@@ -82,8 +108,10 @@ def test_a_follower_that_lacks_what_was_cut_catches_up_under_load(make_cluster: 
     assert_no_errors(clients)
     with cluster.client(follower) as reader:
         assert_counted_once(clients, int(reader.get("counter") or 0))
-    assert state_numbers(cluster, follower) == ["2"], "the state before is gone"
-    assert not list((cluster.nodes[cluster.leader()].data / "checkpoint").iterdir())
+    # On a busy machine the log may be cut again before it has caught up, and another state comes.
+    eventually(lambda: len(state_numbers(cluster, follower)) == 1, what="the state before is gone")
+    assert state_numbers(cluster, follower) != ["1"]
+    eventually(lambda: not pictures(cluster), what="nothing is kept to be sent")
 
 
 def test_kills_during_the_transfer_cost_nothing_but_time(make_cluster: ClusterFactory) -> None:
@@ -91,22 +119,25 @@ def test_kills_during_the_transfer_cost_nothing_but_time(make_cluster: ClusterFa
     cluster = make_cluster(settings=SLOW_TRANSFER).start()
     follower = cluster.followers()[0]
     values = left_behind(cluster, follower)
-    for pause_s in (0.0, 0.5, 1.5):
+    for part in (0, 300_000, 1_500_000):
+        begun = transfers_begun(cluster, follower)
         cluster.launch(follower)
-        eventually(lambda: "receiving the state" in cluster.log_text(follower), what="a transfer begun")
-        time.sleep(pause_s)  # At another point each time; none of them matters to what is asserted.
+        eventually(lambda begun=begun: transfers_begun(cluster, follower) > begun)  # type: ignore[misc]
+        eventually(lambda part=part: arriving_bytes(cluster, follower) >= part)  # type: ignore[misc]
         cluster.kill(follower)
         assert len(state_numbers(cluster, follower)) <= 2
+    begun = transfers_begun(cluster, follower)
     cluster.launch(follower)
+    eventually(lambda: transfers_begun(cluster, follower) > begun)
     for _ in range(2):
+        eventually(lambda: arriving_bytes(cluster, follower) >= 300_000, what="some of it is there")
         sender = cluster.leader(among=cluster.others(follower))
-        time.sleep(0.5)
         cluster.kill(sender)
         cluster.start(sender)
-    eventually(lambda: caught_up(cluster, follower), what="the follower caught up")
     cluster.wait_ready(follower)
+    eventually(lambda: caught_up(cluster, follower), what="the follower caught up")
     assert_serves(cluster, follower, values)
-    assert len(state_numbers(cluster, follower)) == 1
+    eventually(lambda: len(state_numbers(cluster, follower)) == 1, what="the state before is gone")
     cluster.kill(*cluster.living())
     cluster.start()
     for node_id in cluster.nodes:
@@ -116,22 +147,27 @@ def test_kills_during_the_transfer_cost_nothing_but_time(make_cluster: ClusterFa
 def test_the_log_stays_bounded_under_an_endless_load(make_cluster: ClusterFactory) -> None:
     cluster = make_cluster(settings=CUT_OFTEN).start()
     leader = cluster.leader()
-    most = dict.fromkeys(cluster.nodes, 0)
+
+    def is_short(node_id: int) -> bool:
+        """A flush and the space of what is cut take their time, and are made good by later writes."""
+        fill(cluster, leader, "same", 200)
+        status = cluster.status(node_id)
+        size = bytes_in((cluster.nodes[node_id].data / "raft").iterdir())
+        return bool(status["last_index"] - status["first_index"] < 500 and size < 48 << 20)
+
     for _ in range(8):
         fill(cluster, leader, "same", 2000)
         for node_id in cluster.nodes:
-            status = cluster.status(node_id)
-            most[node_id] = max(most[node_id], status["last_index"] - status["first_index"])
-    assert max(most.values()) < 1500, f"entries kept: {most}"
-    for node_id in cluster.nodes:
-        size = sum(path.stat().st_size for path in (cluster.nodes[node_id].data / "raft").rglob("*"))
-        assert size < 48 << 20, f"node {node_id}: {size >> 20} MiB of log on disk"
+            eventually(lambda node_id=node_id: is_short(node_id), what=f"a short log on node {node_id}")  # type: ignore[misc]
+    assert cluster.status(leader)["last_index"] > 800, "none of it was cut"
 
 
 def test_a_log_that_was_cut_starts_again(make_cluster: ClusterFactory) -> None:
     cluster = make_cluster(settings=CUT_OFTEN).start()
     values = fill(cluster, cluster.leader(), "key", 3000)
-    eventually(lambda: all(cluster.status(each)["first_index"] > 1 for each in cluster.nodes), what="cuts")
+    write_until_cut(cluster, cluster.leader(), 1)
+    # Nobody is behind then, so that none of them needs another one's state.
+    eventually(lambda: len({cluster.status(each)["applied_index"] for each in cluster.nodes}) == 1)
     cluster.kill(*cluster.nodes)
     for node in cluster.nodes.values():  # What a crash may have left.
         (node.data / "state" / "7").mkdir()
@@ -145,19 +181,21 @@ def test_a_log_that_was_cut_starts_again(make_cluster: ClusterFactory) -> None:
 
 def test_each_command_counts_once_over_an_install(make_cluster: ClusterFactory) -> None:
     """A follower with clients stands still until it needs a state; their commands are under way meanwhile."""
-    cluster = make_cluster(settings={**CUT_OFTEN, "client": {"request_timeout_ms": 60_000}}).start()
+    cluster = make_cluster(settings={**CUT_OFTEN, "client": {"request_timeout_ms": 50_000}}).start()
     follower = cluster.followers()[0]
     clients = [Incrementer(cluster, "counter", follower) for _ in range(8)]
     ended: list[Incrementer] = []  # By a reply that was lost.
     for _ in range(3):
         progress(clients, 20)
         cluster.pause(follower)
-        has = cluster.status(cluster.leader())["last_index"]
+        # More appends than a leader has under way, since those the follower finds in its socket.
         fill(cluster, cluster.leader(), "missed", 4000)
-        write_until_cut(cluster, cluster.leader(), has)
+        write_until_cut(cluster, cluster.leader(), cluster.status(cluster.leader())["last_index"])
+        replies = [len(client.replies) for client in clients]
         cluster.resume(follower)
         eventually(lambda: caught_up(cluster, follower), what="the follower caught up")
-        time.sleep(0.5)  # Who was told so has noted it.
+        for client, before in zip(clients, replies, strict=True):
+            eventually(lambda client=client, before=before: client.errors or len(client.replies) > before)  # type: ignore[misc]
         for place, client in enumerate(clients):
             if client.errors:
                 assert [each for each in client.errors if "applied, reply lost" in each] == client.errors
@@ -173,29 +211,45 @@ def test_each_command_counts_once_over_an_install(make_cluster: ClusterFactory) 
     # A reply that was lost is one of a command that was executed, so nothing is left open.
     acknowledged = sum(len(client.replies) for client in [*clients, *ended])
     assert final == acknowledged + len(ended)
-    assert cluster.log_text(follower).count("took over the state") == 3
+    assert cluster.log_text(follower).count("took over the state") >= 3
 
 
 def test_an_operator_has_the_log_cut_and_sees_what_is_kept(cluster: Cluster) -> None:
     leader = cluster.leader()
     values = fill(cluster, leader, "key", 100)
+    flushes = 0
     with cluster.client(leader, protocol=3, decode_responses=True) as client:
         before = client.info("raft")
-        assert client.execute_command("RAFT.SNAPSHOT NOW") == "OK"
+
+        def is_cut() -> bool:
+            """What a follower has not confirmed yet is kept for it."""
+            nonlocal flushes
+            assert client.execute_command("RAFT.SNAPSHOT NOW") == "OK"
+            flushes += 1
+            return bool(client.info("raft")["raft_log_entries"] <= 5)
+
+        eventually(is_cut, what="the log is cut")
         after = client.info("raft")
         (state,) = client.execute_command("RAFT.SNAPSHOT LIST")
-    assert before["raft_log_entries"] > 5 >= after["raft_log_entries"]
-    assert after["raft_snapshots_created"] == before["raft_snapshots_created"] + 1
+    assert before["raft_log_entries"] > 5
+    assert after["raft_snapshots_created"] == before["raft_snapshots_created"] + flushes
     assert state["index"] == after["raft_snapshot_last_idx"] >= before["raft_last_applied_index"]
     assert (state["id"], state["term"], state["sent_to"]) == (1, after["raft_snapshot_last_term"], [])
     assert state["size"] == after["raft_snapshot_size"] > 0
-    assert "respraft_state_flush_seconds_count 1.0" in cluster.http(leader, "/metrics")[1]
+    assert f"respraft_state_flush_seconds_count {flushes}.0" in cluster.http(leader, "/metrics")[1]
     follower = cluster.followers()[0]
     cluster.kill(follower)
-    with cluster.client(leader) as client:
-        client.set("last", "one")
-        time.sleep(0.6)  # The follower counts as connected for an election timeout.
-        client.execute_command("RAFT.SNAPSHOT NOW")
+    has = cluster.status(leader)["last_index"]
+
+    def is_cut_without_it(node_id: int) -> bool:
+        """For an election timeout the follower counts as connected, and what it needs is kept."""
+        with cluster.client(node_id) as client:
+            client.set("last", "one")
+            client.execute_command("RAFT.SNAPSHOT NOW")
+        return bool(cluster.status(node_id)["first_index"] > has + 1)
+
+    for node_id in cluster.living():
+        eventually(lambda node_id=node_id: is_cut_without_it(node_id))  # type: ignore[misc]
     cluster.start(follower)
     with cluster.client(follower) as client:
         assert client.get("last") == b"one"

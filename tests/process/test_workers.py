@@ -15,12 +15,12 @@ import redis
 import redis.asyncio
 
 from tests.process.clients import Incrementer, assert_counted_once, assert_no_errors, progress
-from tests.process.cluster import Cluster, ClusterFactory
+from tests.process.cluster import PATIENT, START_TIMEOUT_S, Cluster, ClusterFactory, Settings, merged
 from tests.process.eventually import eventually
 from tests.process.ports import LOOPBACK
 
 WORKERS: Final = 2
-SETTINGS: Final = {"server": {"workers": WORKERS}}
+SETTINGS: Final = merged(PATIENT, {"server": {"workers": WORKERS}})
 CONNECTIONS: Final = 1000
 KILLS: Final = 3
 
@@ -68,19 +68,43 @@ def one_for_each_worker(cluster: Cluster, node_id: int, **options: object) -> li
 
 def pid_of(client: redis.Redis, cluster: Cluster, node_id: int) -> int:
     """The process that serves a client, found by its socket."""
-    (line,) = [each for each in client.client_list() if int(each["id"]) == client.client_id()]
-    host, port = line["addr"].rsplit(":", 1)
-    wanted = f"{socket.inet_aton(host)[::-1].hex().upper()}:{int(port):04X}"
-    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    ours = (
-        f":{cluster.nodes[node_id].client_port:04X}"  # Others on this machine may have that remote port, too.
-    )
-    (inode,) = [row[9] for row in rows if row[2] == wanted and row[1].endswith(ours)]
-    for pid in workers_of(cluster.pid(node_id)):
-        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-            if str(descriptor.readlink()) == f"socket:[{inode}]":
-                return pid
-    raise AssertionError("no worker has that connection")
+    assert client.connection is not None
+    host, port = client.connection._sock.getsockname()  # type: ignore[attr-defined]
+    wanted = f"{socket.inet_aton(host)[::-1].hex().upper()}:{port:04X}"
+    # Others on this machine may have that remote port, too.
+    ours = f":{cluster.nodes[node_id].client_port:04X}"
+
+    def found() -> int | None:
+        """Where sockets and descriptors come and go meanwhile, the kernel's lists may lack one for once."""
+        rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        inodes = [row[9] for row in rows if row[2] == wanted and row[1].endswith(ours)]
+        for pid in workers_of(cluster.pid(node_id)):
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    if str(descriptor.readlink()) in [f"socket:[{inode}]" for inode in inodes]:
+                        return pid
+        return None
+
+    return eventually(found, what="a worker has that connection")
+
+
+def kill_worker(cluster: Cluster, node_id: int, pid: int) -> None:
+    """SIGKILL one, and wait until it is gone."""
+    with cluster.nodes[node_id].ending():
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not is_worker(pid), what="the worker is gone")
+
+
+def until_cut_off(client: redis.Redis) -> None:
+    """Who closes a connection of another worker has to tell that one first."""
+
+    def is_cut_off() -> bool:
+        try:
+            return not client.ping()
+        except redis.ConnectionError:
+            return True
+
+    eventually(is_cut_off, what="the connection is closed")
 
 
 def test_what_one_worker_wrote_every_worker_reads(spread: Cluster) -> None:
@@ -130,21 +154,27 @@ def test_commands_about_the_node_are_answered_by_the_node(spread: Cluster) -> No
 
 
 def test_clients_see_and_kill_each_other_across_workers(spread: Cluster) -> None:
+    # A worker that is a second late with its clients is left out; then ask again.
     one, other = one_for_each_worker(spread, 1, decode_responses=True)
     other.client_setname("other")
-    listed = {int(each["id"]): each for each in one.client_list()}
-    assert listed.keys() >= {one.client_id(), other.client_id()}
+    ids = {one.client_id(), other.client_id()}
+
+    def all_listed() -> dict[int, dict[str, str]]:
+        listed = {int(each["id"]): each for each in one.client_list()}
+        return listed if listed.keys() >= ids else {}
+
+    listed = eventually(all_listed, what="clients of both workers")
     assert listed[other.client_id()]["name"] == "other"
     assert list(listed) == sorted(listed)
-    assert one.client_list(client_id=[other.client_id()])[0]["name"] == "other"
+    (chosen,) = eventually(lambda: one.client_list(client_id=[other.client_id()]))
+    assert chosen["name"] == "other"
 
-    assert one.client_kill_filter(_id=str(other.client_id())) == 1
-    with pytest.raises(redis.ConnectionError):
-        other.ping()
+    other_id = str(other.client_id())
+    assert eventually(lambda: one.client_kill_filter(_id=other_id)) == 1
+    until_cut_off(other)
     # Itself, and it is told first.
-    assert one.client_kill_filter(_id=str(one.client_id()), skipme=False) == 1
-    with pytest.raises(redis.ConnectionError):
-        one.ping()
+    assert eventually(lambda: one.client_kill_filter(_id=str(one.client_id()), skipme=False)) == 1
+    until_cut_off(one)
 
 
 def test_a_thousand_connections(make_cluster: ClusterFactory) -> None:
@@ -161,9 +191,12 @@ def test_a_thousand_connections(make_cluster: ClusterFactory) -> None:
             for _ in range(5):
                 await asyncio.gather(*(client.incr("count") for client in clients))
             ids = await asyncio.gather(*(client.client_id() for client in clients))
-            info, listed = await clients[0].info(), await clients[0].client_list()
-            assert info["connected_clients"] == CONNECTIONS == len(listed)
-            assert {int(each["id"]) for each in listed} == set(ids)
+            # A worker that is a second late with its clients is left out; then ask again.
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while {int(each["id"]) for each in await clients[0].client_list()} != set(ids):
+                    pass
+                while (await clients[0].info())["connected_clients"] != CONNECTIONS:
+                    pass
             return set(ids)
         finally:
             await asyncio.gather(*(client.aclose() for client in clients))
@@ -192,7 +225,7 @@ def test_a_worker_that_dies_takes_only_its_own_clients_along(make_cluster: Clust
     one, other = one_for_each_worker(cluster, 1)
     lives = {life_of(one), life_of(other)}
     before = workers_of(cluster.pid(1))
-    os.kill(pid_of(one, cluster, 1), signal.SIGKILL)
+    kill_worker(cluster, 1, pid_of(one, cluster, 1))
     with pytest.raises(redis.ConnectionError):
         one.incr("count")
     assert other.incr("count") == 1
@@ -215,7 +248,8 @@ def test_a_worker_that_hangs_does_not_keep_the_others_from_being_asked(make_clus
     one, other = one_for_each_worker(cluster, 1)
     hung = pid_of(one, cluster, 1)
     os.kill(hung, signal.SIGSTOP)
-    assert other.client_id() in [int(each["id"]) for each in other.client_list()]
+    # The other may be late itself, on a busy machine.
+    eventually(lambda: other.client_id() in [int(each["id"]) for each in other.client_list()])
     assert other.incr("count") == 1
     os.kill(hung, signal.SIGCONT)
     assert one.incr("count") == 2
@@ -225,10 +259,9 @@ def test_increments_count_once_while_workers_and_leaders_are_killed(make_cluster
     cluster = make_cluster(settings=SETTINGS).start()
     clients = [Incrementer(cluster, "count", home) for home in [*cluster.nodes] * 3]
     for _ in range(KILLS):
-        for node_id, node in cluster.nodes.items():
+        for node_id in cluster.nodes:
             for pid in workers_of(cluster.pid(node_id)):
-                node.kills += 1
-                os.kill(pid, signal.SIGKILL)
+                kill_worker(cluster, node_id, pid)
             progress(clients, 10)
         leader = cluster.leader()
         cluster.kill(leader)
@@ -247,8 +280,8 @@ def test_increments_count_once_while_workers_and_leaders_are_killed(make_cluster
 def test_no_process_is_left_behind(make_cluster: ClusterFactory, how: str) -> None:
     cluster = make_cluster(nodes=1, settings=SETTINGS).start()
     pid = cluster.pid(1)
+    eventually(lambda: len(workers_of(pid)) == WORKERS, what="all workers have begun")
     workers = workers_of(pid)
-    assert len(workers) == WORKERS
     with cluster.client(1) as client:
         client.set("key", "value")
         if how == "SIGKILL":
@@ -284,32 +317,38 @@ def test_commands_in_flight_are_answered_before_the_end(make_cluster: ClusterFac
 
 
 def test_without_a_majority_clients_are_told_so(make_cluster: ClusterFactory) -> None:
-    cluster = make_cluster(
-        settings={**SETTINGS, "client": {"park_ms": 200, "request_timeout_ms": 500}}
-    ).start()
+    impatient = {"client": {"park_ms": 200, "request_timeout_ms": 500}}
+    cluster = make_cluster(settings=merged(SETTINGS, impatient)).start()
     with cluster.client(1) as client:
-        client.set("key", "value")
+        eventually(lambda: is_served(client), what="a write within the little time that it has")
         client.readonly()
         cluster.kill(2, 3)
         with pytest.raises(redis.ResponseError):  # What becomes of that one, nobody knows.
             client.set("key", "other")
+        eventually(lambda: not cluster.status(1)["leader_id"], what="nobody leads")
         with pytest.raises(redis.exceptions.ClusterDownError, match="No raft leader"):
             client.set("key", "other")
 
 
+def is_served(client: redis.Redis) -> bool:
+    try:
+        return bool(client.set("key", "value"))
+    except redis.ResponseError:
+        return False
+
+
 def test_limits_are_shared_out_to_the_workers(make_cluster: ClusterFactory) -> None:
-    limits = {"max_clients": 8, "in_flight_bytes_max": 1 << 20}
-    cluster = make_cluster(nodes=1, settings={**SETTINGS, "client": limits}).start()
+    limits: Settings = {"client": {"max_clients": 8, "in_flight_bytes_max": 1 << 20}}
+    cluster = make_cluster(nodes=1, settings=merged(SETTINGS, limits)).start()
     kept: list[redis.Redis] = []
-    refused = ""
-    while not refused and len(kept) < 9:
-        client = cluster.client(1)  # Whose pipelines take its one connection.
-        try:
+    with contextlib.suppress(redis.ConnectionError):
+        while len(kept) < 9:
+            client = cluster.client(1)  # Whose pipelines take its one connection.
             client.ping()
             kept.append(client)
-        except redis.ConnectionError as error:
-            refused = str(error)
-    assert "max number of clients" in refused
+    assert len(kept) <= 8
+    # Which worker is full, the kernel decides. Who says something to that one may see a reset and no reason.
+    eventually(lambda: b"max number of clients" in first_words(cluster), what="a reason")
     value = bytes(range(256)) * 4096  # Far more in flight than may be, from all of them.
     pipes = []
     for number, client in enumerate(kept):
@@ -321,6 +360,15 @@ def test_limits_are_shared_out_to_the_workers(make_cluster: ClusterFactory) -> N
     for pipe in pipes:
         assert pipe.execute() == [True, value] * 8
     eventually(lambda: metric(cluster, "respraft_rejected_connections_total") >= 1)  # Workers tell it late.
+
+
+def first_words(cluster: Cluster) -> bytes:
+    """What comes on a new connection before anything was said."""
+    with socket.create_connection((LOOPBACK, cluster.nodes[1].client_port)) as connection:
+        connection.settimeout(0.1)
+        with contextlib.suppress(TimeoutError):
+            return connection.recv(100)
+        return b""
 
 
 def test_a_port_that_is_taken_is_not_shared(make_cluster: ClusterFactory) -> None:
