@@ -371,6 +371,24 @@ def first_words(cluster: Cluster) -> bytes:
         return b""
 
 
+def test_a_node_that_starts_again_waits_for_workers_that_outlive_the_last_one(
+    make_cluster: ClusterFactory,
+) -> None:
+    cluster = make_cluster(nodes=1, settings=SETTINGS).start()
+    workers = workers_of(cluster.pid(1))
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)  # Each has the port until it sees that its node is gone.
+    cluster.kill(1)
+    cluster.launch(1)
+    eventually(lambda: "in use" in cluster.log_text(1), what="it meets the port taken")
+    for worker in workers:
+        os.kill(worker, signal.SIGCONT)
+    cluster.wait_ready(1)
+    with cluster.client(1) as client:
+        assert client.set("key", "value")
+    eventually(lambda: not any(map(is_worker, workers)), what="the old ones have ended")
+
+
 def test_a_port_that_is_taken_is_not_shared(make_cluster: ClusterFactory) -> None:
     cluster = make_cluster(nodes=1, settings=SETTINGS)
     with socket.socket() as stranger:

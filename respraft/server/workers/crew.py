@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import logging
 import signal
 import socket
@@ -40,6 +41,10 @@ PAUSE_S: Final = 1.0
 
 REPORTS_S_MAX: Final = 1.0
 """A worker that has not told of its clients by then is busy beyond measure: the others' must do."""
+
+PORT_LOOK_S: Final = 0.05
+PORT_S_MAX: Final = 5.0
+"""Workers of a process that was killed see its end a moment later, and have its port until then."""
 
 END_S: Final = 1.0
 """What a worker may take beyond the time that its clients were given, before it is killed."""
@@ -85,7 +90,7 @@ class Crew:
         places = list(dict.fromkeys((family, where) for family, _, _, _, where in found))
         for family, where in places:
             # Ports that several sockets share would be shared with another server's, too.
-            _bound(family, where, shared=False).close()
+            await _until_free(family, where)
         for number in range(self._count):
             self._sockets.append([_listening(family, where) for family, where in places])
             self._keepers.append(self._loop.create_task(self._keep(number)))
@@ -241,6 +246,24 @@ class Worker:
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
+
+
+async def _until_free(family: int, where: Any) -> None:
+    """Return when nobody has that port. Raises OSError if somebody keeps it, or it cannot be had."""
+    loop = asyncio.get_running_loop()
+    end_s = loop.time() + PORT_S_MAX
+    told = False
+    while True:
+        try:
+            _bound(family, where, shared=False).close()
+            return
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or loop.time() >= end_s:
+                raise
+        if not told:
+            _log.warning("port %d is in use; waiting up to %g s for it", where[1], PORT_S_MAX)
+            told = True
+        await asyncio.sleep(PORT_LOOK_S)
 
 
 def _listening(family: int, where: Any) -> socket.socket:
