@@ -17,7 +17,7 @@ from tests.process.cluster import REPOSITORY
 from tests.process.eventually import eventually
 from tests.process.ports import LOOPBACK, free_base
 
-STOP_TIMEOUT_S: Final = 30.0
+STOP_TIMEOUT_S: Final = 60.0
 
 
 class Launcher:
@@ -50,7 +50,7 @@ class Launcher:
 
     def cli(self, node_id: int, *arguments: str) -> str:
         command = ["redis-cli", "-h", LOOPBACK, "-p", str(self.port + node_id - 1), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 @contextmanager
@@ -61,7 +61,6 @@ def launched(directory: Path, port: int) -> Iterator[Launcher]:
     try:
         eventually(
             lambda: launcher.printed().count("redis-cli -p") > said or launcher.process.poll() is not None,
-            40.0,
             what="what to type next",
         )
         assert launcher.process.poll() is None, launcher.printed()
@@ -104,8 +103,10 @@ def test_a_directory_that_is_removed_under_the_launcher_stops_nothing(tmp_path: 
     port = free_base(hundred + place for hundred in (0, 100, 200) for place in range(3))
     with launched(directory, port) as launcher:
         pid = launcher.pid(3)
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGSTOP)  # It writes nothing any more while its directory goes.
+        eventually(lambda: "State:\tT" in Path(f"/proc/{pid}/status").read_text(), what="it stands still")
         shutil.rmtree(directory / "node-3")
+        os.kill(pid, signal.SIGKILL)
         eventually(lambda: "node-3 was killed by SIGKILL" in launcher.printed(), what="the death is reported")
         assert launcher.cli(1, "set", "k", "v") == "OK\n"
         assert launcher.cli(2, "get", "k") == "v\n"

@@ -161,4 +161,4 @@ def test_a_data_directory_serves_one_process_at_a_time(make_cluster: ClusterFact
 
 def _redis_cli(cluster: Cluster, node_id: int, *arguments: str) -> str:
     command = ["redis-cli", "-h", LOOPBACK, "-p", str(cluster.nodes[node_id].client_port), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout

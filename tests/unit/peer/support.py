@@ -16,7 +16,7 @@ from respraft.peer.network import PeerNetwork
 from respraft.peer.snapshot_network import SnapshotOwner
 from respraft.raft.message import HeartbeatRequest, Message, NodeId
 
-PATIENCE_S: Final = 20.0
+PATIENCE_S: Final = 60.0
 """Only a failing test waits this long."""
 
 
@@ -46,7 +46,8 @@ def introduction(node_id: NodeId, **changes: Any) -> Introduction:
 
 
 def peer_config(**changes: Any) -> PeerConfig:
-    return replace(PeerConfig(listen="127.0.0.1:1", reconnect_ms_max=20), **changes)
+    plain = PeerConfig(listen="127.0.0.1:1", reconnect_ms_max=20, handshake_timeout_ms=int(PATIENCE_S * 1000))
+    return replace(plain, **changes)
 
 
 @dataclass

@@ -173,10 +173,12 @@ def test_a_peer_that_dials_us_is_dialled_without_waiting_for_the_pause_to_end() 
         for attempts in range(1, 12):  # The pause has grown to ten seconds at least by then.
             await first.until(lambda: one.status()[2].dial_errors >= attempts)  # noqa: B023
             callers.append(await shaken(one.port, node_id=2, to=1))
+        before = one.status()[2].dial_attempts
         two, _ = await nodes.start(2, listen=f"127.0.0.1:{port}")
         two.set_peers(nodes.addresses())
         await first.until_event("up", 2)
-        assert one.status()[2].dial_attempts <= 13
+        # The last caller's attempt may have been still to come.
+        assert one.status()[2].dial_attempts <= before + 2
         for caller in callers:
             await caller.until_closed()
 

@@ -38,7 +38,7 @@ async def end(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-def asked(reply: bytes, *, timeout_s: float = 5.0) -> tuple[bytes, Any]:
+def asked(reply: bytes, *, timeout_s: float = 60.0) -> tuple[bytes, Any]:
     """Ask somebody who replies so and hangs up; returns what came there, and the outcome."""
     seen = bytearray()
 

@@ -41,7 +41,7 @@ class Slow(MemoryStateStore):
 
     def write(self, puts: Mapping[bytes, bytes | None], cleared: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self.begun.set()
-        assert self.go_on.wait(10)
+        assert self.go_on.wait(60)
         super().write(puts, cleared)
 
 
@@ -209,7 +209,7 @@ def test_the_owner_goes_on_while_a_layer_is_written() -> None:
     store.write({b"ra": b"1"})
     flush = threading.Thread(target=store.flush)
     flush.start()
-    assert below.begun.wait(10)
+    assert below.begun.wait(60)
     store.write({b"rb": b"2"})
     assert store.get_many([b"ra", b"rb"]) == [b"1", b"2"]
     assert list(store.keys(b"r", b"s")) == [b"ra", b"rb"]
