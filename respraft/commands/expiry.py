@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from respraft.commands.context import Context
 from respraft.commands.numbers import INT64_MAX, INT64_MIN, parse_int64
 from respraft.commands.record import NO_DEADLINE
-from respraft.resp.errors import ReplyError, invalid_expire_time
+from respraft.resp.errors import ReplyError, invalid_expire_time, quoted
 
 NO_KEY: Final = -2
 """What TTL and its like say of a key that does not exist."""
@@ -134,8 +134,7 @@ def _parse_conditions(options: Sequence[bytes]) -> frozenset[bytes]:
         return conditions
     for option in options:
         if option.upper() not in (b"NX", b"XX", b"GT", b"LT"):
-            quoted = option.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-            raise ReplyError("ERR", f"Unsupported option {quoted}")
+            raise ReplyError("ERR", f"Unsupported option {quoted(option)}")
     if b"NX" in conditions and len(conditions) > 1:
         raise ReplyError("ERR", "NX and XX, GT or LT options at the same time are not compatible")
     if b"GT" in conditions and b"LT" in conditions:

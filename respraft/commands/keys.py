@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from respraft.commands.context import Context
-from respraft.commands.numbers import parse_int64_within
+from respraft.commands.numbers import parse_int32
 from respraft.commands.record import DATABASES, STRING
 from respraft.resp.errors import ReplyError, database_out_of_range, no_such_key, syntax_error
 from respraft.resp.replies import OK, SimpleString
@@ -14,8 +14,6 @@ TYPE_NAMES: Final = {STRING: "string"}
 
 _NO_TYPE: Final = SimpleString("none")
 _TYPES: Final = {kind: SimpleString(name) for kind, name in TYPE_NAMES.items()}
-_INT32_MIN: Final = -(1 << 31)
-_INT32_MAX: Final = (1 << 31) - 1
 
 
 def del_(ctx: Context, args: list[bytes]) -> int:
@@ -109,7 +107,7 @@ def _parse_copy_options(ctx: Context, args: list[bytes]) -> tuple[int, bool]:
             replaces = True
         elif option == b"DB" and at + 1 < len(args):
             at += 1
-            database = parse_int64_within(args[at], _INT32_MIN, _INT32_MAX)
+            database = parse_int32(args[at])
             if not 0 <= database < DATABASES:
                 raise database_out_of_range()
         else:

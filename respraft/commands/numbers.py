@@ -22,6 +22,8 @@ INT64_MAX: Final = (1 << 63) - 1
 LongDouble = Fraction | None
 """A finite long double, or None for an infinite one: no command that succeeds ever meets that."""
 
+_INT32_MIN: Final = -(1 << 31)
+_INT32_MAX: Final = (1 << 31) - 1
 _INT64_LENGTH_MAX: Final = 20  # "-9223372036854775808"
 _FLOAT_LENGTH_MAX: Final = 5 * 1024 - 1  # Redis's own buffer.
 _MANTISSA_BITS: Final = 64
@@ -65,6 +67,15 @@ def parse_int64_within(text: bytes, low: int, high: int) -> int:
     if not low <= value <= high:
         raise ReplyError("ERR", f"value is out of range, value must between {low} and {high}")
     return value
+
+
+def parse_int32(text: bytes) -> int:
+    """Return the integer that `text` spells: a database's number, for instance.
+
+    Raises:
+        ReplyError: It spells none, or one beyond 32 bits.
+    """
+    return parse_int64_within(text, _INT32_MIN, _INT32_MAX)
 
 
 def parse_long_double(text: bytes) -> LongDouble:

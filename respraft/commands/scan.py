@@ -42,8 +42,8 @@ def scan(ctx: Context, args: list[bytes]) -> list[bytes | list[bytes]]:
 
 
 def _parse_cursor(text: bytes) -> int:
-    """Return the cursor as C's strtoul reads it: unsigned, 64 bits, a minus wraps around."""
-    match = _CURSOR.fullmatch(text)
+    """Return the cursor as C's strtoul reads it: unsigned, 64 bits, a minus wraps around, up to a NUL."""
+    match = _CURSOR.fullmatch(text.partition(b"\0")[0])
     if match is None or (match[1] and not match[2]):
         raise ReplyError("ERR", "invalid cursor")
     value = int(match[2] or b"0")

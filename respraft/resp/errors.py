@@ -139,6 +139,11 @@ def database_out_of_range() -> ReplyError:
     return ReplyError("ERR", "DB index is out of range")
 
 
+def quoted(word: bytes) -> str:
+    """Return a client's word as Redis puts it into an error's text, which is up to its first NUL."""
+    return _text(_until_nul(word))
+
+
 def _quotable(word: bytes) -> str:
     return _text(_until_nul(word)[:QUOTED_ARGUMENTS_BYTES_MAX])
 

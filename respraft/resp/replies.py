@@ -162,8 +162,10 @@ def _append_simple(parts: list[bytes], reply: SimpleString, protocol: int) -> No
 
 def _append_error(parts: list[bytes], reply: ReplyError, protocol: int) -> None:
     del protocol
-    # The text may quote a client's bytes, line breaks among them; one reply must stay one line.
-    line = f"-{reply.code} {reply.text}".replace("\r", " ").replace("\n", " ")
+    # The text may quote a client's bytes, line breaks among them; one reply must stay one line. As in Redis
+    # they become spaces, and are gone at the ends.
+    text = reply.text.strip("\r\n").replace("\r", " ").replace("\n", " ")
+    line = f"-{reply.code} {text}"
     parts.append(line.encode("utf-8", "surrogateescape") + _CRLF)
 
 

@@ -380,10 +380,10 @@ class ClientConnection(asyncio.Protocol):
         """Nothing is in flight or queued: an end that waited for this may come."""
         if self._transport is None:
             return
-        if self._closing or (self._ended and not self._queue):
-            self._transport.close()
-        elif self._parser.error is not None and not self._queue:
+        if self._parser.error is not None and not self._queue and not self._closing:
             self._break_off()
+        elif self._closing or (self._ended and not self._queue):
+            self._transport.close()
 
     def _break_off(self) -> None:
         """The client broke the protocol, behind commands that have all been answered."""
@@ -393,7 +393,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._closing = True
         _log.info("client %d: %s: %r, closed", self.id, self.address, violation.text)
-        if violation.reply is not None:
+        if violation.reply is not None and self.reply_mode == "on":
             self._transport.write(encode(violation.reply, self.protocol))
         self._transport.close()
 

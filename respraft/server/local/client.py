@@ -1,10 +1,10 @@
 """CLIENT: connections about themselves and each other."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection
 from typing import Final
 
-from respraft.commands.numbers import INT64_MAX, parse_int64_within
-from respraft.resp.errors import ReplyError, syntax_error
+from respraft.commands.numbers import INT64_MAX, INT64_MIN, parse_int64_within
+from respraft.resp.errors import ReplyError, quoted, syntax_error
 from respraft.resp.replies import OK, Reply, Verbatim
 from respraft.server.local.help import help_reply
 from respraft.server.local.view import (
@@ -92,7 +92,7 @@ def setinfo(_server: FrontView, client: ClientView, args: list[bytes]) -> Reply:
     elif option == b"lib-ver":
         client.lib_version = check_printable(args[3], "lib-ver")
     else:
-        raise ReplyError("ERR", f"Unrecognized option '{_text(args[2])}'")
+        raise ReplyError("ERR", f"Unrecognized option '{quoted(args[2])}'")
     return OK
 
 
@@ -103,13 +103,12 @@ def info(server: FrontView, client: ClientView, _args: list[bytes]) -> Reply:
 
 def list_(server: ServerView, client: ClientView, args: list[bytes]) -> Reply:
     """CLIENT LIST [TYPE type | ID id [id ...]]."""
-    matches = _list_filter(args)
+    listed = _listed(server, args)
     return Verbatim(
         "txt",
         b"".join(
             _line(server, each, "client|list" if each is client else _command_name(server, each))
-            for each in server.clients()
-            if matches(each)
+            for each in listed
         ),
     )
 
@@ -120,18 +119,19 @@ def kill(server: ServerView, client: ClientView, args: list[bytes]) -> Reply:
         if not _kill_all(server, client, [_by_address(args[2])]):
             raise ReplyError("ERR", "No such client")
         return OK
-    if len(args) % 2:
-        raise syntax_error()
-    filters: list[Filter] = []
+    filters: dict[bytes, Filter] = {}  # By option: one that is given twice counts as it was given last.
     spares_caller = True
-    for option, value in zip(args[2::2], args[3::2], strict=True):
-        if option.lower() == b"skipme":
-            spares_caller = _one_of(value, b"yes", b"no") == b"yes"
+    for at in range(2, len(args), 2):
+        option = args[at].lower()
+        if at + 1 == len(args):
+            raise syntax_error()
+        if option == b"skipme":
+            spares_caller = _one_of(args[at + 1], b"yes", b"no") == b"yes"
         else:
-            filters.append(_kill_filter(option.lower(), value))
+            filters[option] = _kill_filter(option, args[at + 1])
     if spares_caller:
-        filters.append(lambda each: each is not client)
-    return _kill_all(server, client, filters)
+        filters[b"skipme"] = lambda each: each is not client
+    return _kill_all(server, client, filters.values())
 
 
 def no_evict(_server: FrontView, client: ClientView, args: list[bytes]) -> Reply:
@@ -175,20 +175,25 @@ def check_printable(word: bytes, what: str) -> bytes:
     return word
 
 
-def _list_filter(args: list[bytes]) -> Filter:
+def _listed(server: ServerView, args: list[bytes]) -> list[ClientView]:
+    """Return those that CLIENT LIST is asked for; by id in the order in which the ids stand, as in Redis."""
+    clients = server.clients()
     if len(args) == 2:
-        return lambda _each: True
+        return list(clients)
     option = args[2].lower()
     if option == b"type" and len(args) == 4:
-        return _by_type(args[3])
+        return list(filter(_by_type(args[3]), clients))
     if option == b"id" and len(args) > 3:
-        return _by_id({_client_id(word, "Invalid client ID") for word in args[3:]})
+        ids = [_client_id(word, INT64_MIN, "Invalid client ID") for word in args[3:]]
+        by_id = {each.id: each for each in clients}
+        return [by_id[id_] for id_ in ids if id_ in by_id]
     raise syntax_error()
 
 
 def _kill_filter(option: bytes, value: bytes) -> Filter:
     if option == b"id":
-        return _by_id({_client_id(value, "client-id should be greater than 0")})
+        id_ = _client_id(value, 1, "client-id should be greater than 0")
+        return lambda each: each.id == id_
     if option == b"type":
         return _by_type(value)
     if option == b"addr":
@@ -197,18 +202,14 @@ def _kill_filter(option: bytes, value: bytes) -> Filter:
         return _by_local_address(value)
     if option == b"user":
         if value not in _USERS:
-            raise ReplyError("ERR", f"No such user '{_text(value)}'")
+            raise ReplyError("ERR", f"No such user '{quoted(value)}'")
         return lambda _each: True
     raise syntax_error()
 
 
-def _by_id(ids: Container[int]) -> Filter:
-    return lambda each: each.id in ids
-
-
 def _by_type(name: bytes) -> Filter:
     if name.lower() not in _TYPES:
-        raise ReplyError("ERR", f"Unknown client type '{_text(name)}'")
+        raise ReplyError("ERR", f"Unknown client type '{quoted(name)}'")
     is_normal = name.lower() == b"normal"
     return lambda _each: is_normal
 
@@ -221,7 +222,7 @@ def _by_local_address(address: bytes) -> Filter:
     return lambda each: each.local_address.encode() == address
 
 
-def _kill_all(server: ServerView, client: ClientView, filters: list[Filter]) -> int:
+def _kill_all(server: ServerView, client: ClientView, filters: Collection[Filter]) -> int:
     """Kill the connections that pass all filters; return how many. The caller gets its reply first."""
     killed = 0
     for each in server.clients():
@@ -285,9 +286,9 @@ def _seconds(duration_ms: float) -> int:
     return int(max(duration_ms, 0) // 1000)
 
 
-def _client_id(word: bytes, refusal: str) -> int:
+def _client_id(word: bytes, least: int, refusal: str) -> int:
     try:
-        return parse_int64_within(word, 1, INT64_MAX)
+        return parse_int64_within(word, least, INT64_MAX)
     except ReplyError:
         raise ReplyError("ERR", refusal) from None
 
@@ -296,10 +297,6 @@ def _one_of(word: bytes, *choices: bytes) -> bytes:
     if word.lower() not in choices:
         raise syntax_error()
     return word.lower()
-
-
-def _text(word: bytes) -> str:
-    return word.decode("utf-8", "surrogateescape")
 
 
 FUNCTIONS: Final = {

@@ -67,7 +67,7 @@ def list_(server: FrontView, _client: ClientView, args: list[bytes]) -> Reply:
 def getkeys(server: FrontView, _client: ClientView, args: list[bytes]) -> Reply:
     """COMMAND GETKEYS command [argument ...]."""
     words = args[2:]
-    spec = server.table.lookup(words[0])
+    spec = _looked_up(server.table, words)
     if spec is None:
         raise ReplyError("ERR", "Invalid command specified")
     if not spec.keys.step:
@@ -80,6 +80,13 @@ def getkeys(server: FrontView, _client: ClientView, args: list[bytes]) -> Reply:
 def help_(_server: FrontView, _client: ClientView, _args: list[bytes]) -> Reply:
     """COMMAND HELP."""
     return help_reply("COMMAND", _HELP)
+
+
+def _looked_up(table: CommandTable, words: list[bytes]) -> CommandSpec | None:
+    spec = table.lookup(words[0])
+    if spec is None or not spec.subcommands or len(words) == 1:
+        return spec
+    return table.named(b"%b|%b" % (words[0], words[1]))
 
 
 def _with_subcommands(table: CommandTable) -> Iterator[CommandSpec]:

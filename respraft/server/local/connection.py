@@ -3,13 +3,13 @@
 from typing import Final
 
 from respraft.commands import echo as echo_commands
-from respraft.commands.numbers import parse_int64
+from respraft.commands.numbers import parse_int32, parse_int64
 from respraft.commands.record import DATABASES
-from respraft.resp.errors import ReplyError, database_out_of_range, syntax_error
+from respraft.resp.errors import ReplyError, database_out_of_range, quoted, syntax_error
 from respraft.resp.replies import OK, RESP2, RESP3, Reply, SimpleString
 from respraft.server.local.client import check_printable
 from respraft.server.local.info import REDIS_VERSION
-from respraft.server.local.view import REPLY_ON, ClientView, FrontView, ServerView
+from respraft.server.local.view import REPLY_OFF, REPLY_ON, ClientView, FrontView, ServerView
 
 _RESET: Final = SimpleString("RESET")
 
@@ -41,8 +41,7 @@ def hello(_server: FrontView, client: ClientView, args: list[bytes]) -> Reply:
         if option == b"auth" and at + 2 < len(args):
             raise _no_password(args[at + 1])
         if option != b"setname" or at + 1 == len(args):
-            word = args[at].decode("utf-8", "surrogateescape")
-            raise ReplyError("ERR", f"Syntax error in HELLO option '{word}'")
+            raise ReplyError("ERR", f"Syntax error in HELLO option '{quoted(args[at])}'")
         name = check_printable(args[at + 1], "Client names")
         at += 2
     client.protocol = protocol
@@ -60,7 +59,7 @@ def hello(_server: FrontView, client: ClientView, args: list[bytes]) -> Reply:
 
 def select(_server: FrontView, client: ClientView, args: list[bytes]) -> Reply:
     """SELECT index."""
-    index = parse_int64(args[1])
+    index = parse_int32(args[1])
     if not 0 <= index < DATABASES:
         raise database_out_of_range()
     client.database = index
@@ -93,7 +92,8 @@ def reset(_server: FrontView, client: ClientView, _args: list[bytes]) -> Reply:
     client.stale_reads = False
     client.no_evict = False
     client.no_touch = False
-    client.reply_mode = REPLY_ON
+    if client.reply_mode == REPLY_OFF:  # A SKIP is for the reply to this very command.
+        client.reply_mode = REPLY_ON
     return _RESET
 
 

@@ -231,6 +231,21 @@ def test_malformed_input_is_told_behind_the_answers_of_what_came_before(peer: Pe
     assert peer.transport.closed == "closed"
 
 
+def test_malformed_input_is_told_also_to_a_client_that_sends_no_more(peer: Peer) -> None:
+    peer.connection.data_received(b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n*1\r\n!\r\n")
+    assert peer.connection.eof_received() is True
+    peer.answer(None)
+    assert peer.take() == b"$-1\r\n-ERR Protocol error: expected '$', got '!'\r\n"
+    assert peer.transport.closed == "closed"
+
+
+@pytest.mark.parametrize("mode", ["OFF", "SKIP"])
+def test_malformed_input_is_not_told_to_a_client_that_wants_no_reply(peer: Peer, mode: str) -> None:
+    peer.send(f"CLIENT REPLY {mode}")
+    peer.connection.data_received(b"*1\r\n!\r\n")
+    assert (peer.take(), peer.transport.closed) == (b"", "closed")
+
+
 def test_a_browser_is_cut_off_without_a_word(peer: Peer) -> None:
     peer.send("POST / HTTP/1.1", "Host: x")
     assert (peer.take(), peer.transport.closed) == (b"", "closed")

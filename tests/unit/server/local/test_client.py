@@ -67,7 +67,8 @@ def test_list_shows_all_in_order_or_those_asked_for() -> None:
     lines = lines_of(server.run(b"CLIENT LIST"))
     assert [line["id"] for line in lines] == ["1", "2", "3"]
     assert [line["cmd"] for line in lines] == ["client|list", "get", "NULL"]
-    assert [line["id"] for line in lines_of(server.run(b"CLIENT LIST ID 3 1 99"))] == ["1", "3"]
+    assert [line["id"] for line in lines_of(server.run(b"CLIENT LIST ID 3 1 99"))] == ["3", "1"]
+    assert [line["id"] for line in lines_of(server.run(b"CLIENT LIST ID 2 0 -1 2"))] == ["2", "2"]
     assert len(lines_of(server.run(b"CLIENT LIST TYPE normal"))) == 3
     assert lines_of(server.run(b"CLIENT LIST TYPE pubsub")) == []
 
@@ -89,6 +90,8 @@ def test_list_shows_all_in_order_or_those_asked_for() -> None:
         (b"CLIENT KILL SKIPME x", "ERR syntax error"),
         (b"CLIENT KILL MAXAGE 5", "ERR syntax error"),
         (b"CLIENT KILL ID 1 TYPE", "ERR syntax error"),
+        (b"CLIENT KILL USER foo TYPE", "ERR No such user 'foo'"),
+        (b"CLIENT KILL USER a\0b SKIPME no", "ERR No such user 'a'"),
         (b"CLIENT REPLY foo", "ERR syntax error"),
         (b"CLIENT NO-EVICT foo", "ERR syntax error"),
         (b"CLIENT NO-TOUCH foo", "ERR syntax error"),
@@ -115,6 +118,7 @@ def test_wrong_options_are_refused_as_redis_does(line: bytes, error: str) -> Non
         (b"CLIENT KILL TYPE pubsub", [], False),
         (b"CLIENT KILL USER default SKIPME no", [2, 3], True),
         (b"CLIENT KILL SKIPME yes TYPE normal", [2, 3], False),
+        (b"CLIENT KILL ID 2 ID 3", [3], False),
     ],
 )
 def test_kill_takes_those_that_pass_all_filters(line: bytes, killed: list[int], caller_closes: bool) -> None:

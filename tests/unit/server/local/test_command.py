@@ -56,6 +56,8 @@ def test_getkeys() -> None:
     ("line", "error"),
     [
         (b"COMMAND GETKEYS nope a", "ERR Invalid command specified"),
+        (b"COMMAND GETKEYS client nope a", "ERR Invalid command specified"),
+        (b"COMMAND GETKEYS client kill a", "ERR The command has no key arguments"),
         (b"COMMAND GETKEYS ping a", "ERR The command has no key arguments"),
         (b"COMMAND GETKEYS get a b", "ERR Invalid number of arguments specified for command"),
         (b"COMMAND LIST FILTERBY", "ERR syntax error"),

@@ -54,6 +54,7 @@ def test_other_users_are_not_known() -> None:
         (b"HELLO 1", "NOPROTO unsupported protocol version"),
         (b"HELLO x", "ERR Protocol version is not an integer or out of range"),
         (b"HELLO 3 foo", "ERR Syntax error in HELLO option 'foo'"),
+        (b"HELLO 3 f\0oo", "ERR Syntax error in HELLO option 'f'"),
         (b"HELLO 3 AUTH a", "ERR Syntax error in HELLO option 'AUTH'"),
         (b"HELLO 3 SETNAME bob SETNAME", "ERR Syntax error in HELLO option 'SETNAME'"),
         (
@@ -82,6 +83,10 @@ def test_select() -> None:
     for line, error in (
         (b"SELECT 16", "DB index is out of range"),
         (b"SELECT -1", "DB index is out of range"),
+        (
+            b"SELECT 2147483648",
+            "value is out of range, value must between -2147483648 and 2147483647",
+        ),
         (b"SELECT x", "value is not an integer or out of range"),
         (b"SELECT 01", "value is not an integer or out of range"),
     ):
@@ -111,6 +116,13 @@ def test_reset_forgets_everything_but_the_library() -> None:
     assert (caller.protocol, caller.database, caller.name) == (2, 0, b"")
     assert (caller.no_evict, caller.no_touch, caller.reply_mode) == (False, False, "on")
     assert caller.lib_name == b"redis-py"
+
+
+def test_reset_says_nothing_where_a_skip_is_for_it() -> None:
+    server = FakeServer()
+    server.run(b"CLIENT REPLY SKIP")
+    server.run(b"RESET")
+    assert server.caller.reply_mode == "skip"
 
 
 def test_time_is_the_time_that_reads_see() -> None:
