@@ -120,8 +120,9 @@ class ClientConfig:
     """Bytes of one client that may wait unparsed, thus also the size of one whole command. Room for the
     longest argument and as much again."""
 
-    output_buffer_bytes_max: int = limit(64 * MIB, KIB, 4 * GIB)
-    """Replies that one client may leave unread before it is closed. A client that reads is never near it."""
+    output_buffer_bytes_max: int = limit(256 * MIB, KIB, 4 * GIB)
+    """Replies that all clients together may leave unread, one of them half of it; past that, those that are
+    behind have to read before their next commands run. Room for libraries that send all before they read."""
 
     in_flight_bytes_max: int = limit(64 * MIB, KIB, 4 * GIB)
     """Writes of all clients that wait for their commit, past which client sockets are not read: the

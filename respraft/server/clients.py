@@ -10,9 +10,10 @@ take their place in the group.
 
 Nothing here is done per command that can be done per group: one submit, one encode, one socket write.
 
-Memory per client is bounded: requests by `query_buffer_bytes_max` and by not reading on while a group is in
-flight and enough is queued; replies by not running the next group while the last one's bytes have not left.
-A client that never reads its replies therefore stands still, and costs what one group of replies weighs.
+Memory is bounded: requests of a client by `query_buffer_bytes_max` and by not reading on while a group is in
+flight and enough is queued; replies by `output_buffer_bytes_max`, which all clients share. Libraries that do
+not read before they have sent a whole pipeline get its replies within that: a client that is behind is served
+on until it has half of the bytes, or all of them together have used them up. Then it stands still.
 """
 
 import asyncio
@@ -50,6 +51,8 @@ class Owner(Protocol):
 
     client_config: ClientConfig
     table: CommandTable
+    unread_bytes: int
+    """Of replies to all clients that are behind; each of them keeps its share up to date."""
 
     @property
     def now_ms(self) -> float: ...
@@ -113,6 +116,8 @@ class ClientConnection(asyncio.Protocol):
         self._group_max = GROUP_COMMANDS_START
         self._reading = True
         self._writable = True
+        self._behind = False  # The socket has not taken all replies.
+        self._unread_bytes = 0  # Its share in those of the owner.
         self._closing = False  # Run nothing more; close once everything that was said is said.
         self._ended = False  # The client sends nothing more; close once it has all its answers.
 
@@ -170,6 +175,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = None
         self._queue = []
         self._closing = True
+        self._count_unread(0)
         self._owner.disconnected(self)
 
     def data_received(self, data: bytes) -> None:
@@ -203,12 +209,14 @@ class ClientConnection(asyncio.Protocol):
         return self._in_flight or bool(self._queue)
 
     def pause_writing(self) -> None:
-        """The client reads slower than it asks: run nothing more for it."""
-        self._writable = False
-        self._pause_reading()
+        """The client reads slower than it asks: it may be behind for a while."""
+        self._behind = True
+        self._weigh_unread()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
+        self._behind = False
+        self._count_unread(0)
         self._writable = True
         if not self._in_flight:
             self._proceed()
@@ -292,6 +300,8 @@ class ClientConnection(asyncio.Protocol):
             self._queue_bytes = 0
         if out and self._transport is not None:
             self._transport.write(b"".join(out))
+            if self._behind:
+                self._weigh_unread()
         if not self._in_flight:
             self._when_idle()
 
@@ -368,11 +378,24 @@ class ClientConnection(asyncio.Protocol):
             return
         transport = self._transport
         assert transport is not None, "the caller has looked"
-        if transport.get_write_buffer_size() > self._owner.client_config.output_buffer_bytes_max:
-            _log.warning("client %d: %s: output over output_buffer_bytes_max, closed", self.id, self.address)
-            transport.abort()
-            return
         transport.write(data)
+        if self._behind:
+            self._weigh_unread()
+
+    def _weigh_unread(self) -> None:
+        """Run nothing more for a client that is behind by too much."""
+        owner = self._owner
+        unread, most = self.output_bytes, owner.client_config.output_buffer_bytes_max
+        self._count_unread(unread)
+        if unread > most // 2:
+            _log.warning("client %d: %s: waits until it has read %d bytes", self.id, self.address, unread)
+        if unread > most // 2 or owner.unread_bytes > most:
+            self._writable = False
+            self._pause_reading()
+
+    def _count_unread(self, unread: int) -> None:
+        self._owner.unread_bytes += unread - self._unread_bytes
+        self._unread_bytes = unread
 
     # -- Ends ----------------------------------------------------------------------------------------
 

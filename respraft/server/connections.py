@@ -44,6 +44,7 @@ class Connections(ABC):
         self.connections_received = 0
         self.connections_rejected = 0
         self.local_commands = 0
+        self.unread_bytes = 0
         self._loop = asyncio.get_running_loop()
         self._clients: dict[int, ClientConnection] = {}
         self._all_gone = asyncio.Event()  # Set while there are no clients.

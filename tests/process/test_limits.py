@@ -73,8 +73,19 @@ def test_a_pipeline_of_ten_thousand_commands(shared_cluster: Cluster) -> None:
         assert pipeline.execute() == expected
 
 
+def test_a_pipeline_is_sent_whole_before_its_replies_are_read(shared_cluster: Cluster) -> None:
+    """As blocking libraries do: more bytes in both directions than any socket holds."""
+    value = b"x" * MIB
+    pairs = 48
+    with shared_cluster.client(3) as client:
+        pipeline = client.pipeline(transaction=False)
+        for _ in range(pairs):
+            pipeline.set("pipeline:large", value).get("pipeline:large")
+        assert pipeline.execute() == [True, value] * pairs
+
+
 def test_a_client_that_never_reads_costs_little(make_cluster: ClusterFactory) -> None:
-    """It is not read from any more, or closed: either bounds what waits for it. The others notice nothing."""
+    """It is not read from any more, which bounds what waits for it. The others notice nothing."""
     settings = {"client": {"output_buffer_bytes_max": 4 * MIB}}
     cluster = make_cluster(settings=settings).start()
     node_id = cluster.leader()

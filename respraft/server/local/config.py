@@ -37,12 +37,11 @@ def help_(_server: ServerView, _client: ClientView, _args: list[bytes]) -> Reply
 def _settings(config: Config) -> dict[bytes, bytes]:
     """Return the settings by name, sorted. A secret that is ever added here goes out redacted."""
     host, port = parse_address(config.client.listen)
-    output_limit = config.client.output_buffer_bytes_max
     settings: dict[str, str | int] = {
         "appendfsync": "always",
         "appendonly": "yes",  # That is, every acknowledged write is on disk.
         "bind": host,
-        "client-output-buffer-limit": f"normal {output_limit} 0 0 slave 0 0 0 pubsub {output_limit} 0 0",
+        "client-output-buffer-limit": "normal 0 0 0 slave 0 0 0 pubsub 0 0 0",  # Nobody is closed for it.
         "client-query-buffer-limit": config.client.query_buffer_bytes_max,
         "cluster-enabled": "no",  # Redis Cluster's protocol, which clients would then speak.
         "databases": DATABASES,
