@@ -20,6 +20,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Final
 
+from respraft.columns import Columns
 from respraft.commands.context import COMMAND_BYTES_MAX, READ_WORK_MAX, WRITE_WORK_MAX, Context, DeadlineAhead
 from respraft.commands.overlay import NEVER, Overlay
 from respraft.commands.record import DATABASES, META, STRING, VALUE_AT
@@ -113,6 +114,8 @@ class KeyspaceMachine:
         bytes_left = ENTRY_BYTES_MAX
         for overlay in self._overlays:
             overlay.written_bytes = 0
+        if isinstance(commands, Columns) and not self._only_plain_sets(commands):
+            commands = list(commands)
         functions = self._prepare(commands, databases)
         read_functions = self._prepare([args for _, _, args in reads], [database for _, database, _ in reads])
         revision = index << PLACE_BITS
@@ -280,7 +283,12 @@ class KeyspaceMachine:
 
     def _only_plain_sets(self, commands: Sequence[list[bytes]]) -> bool:
         """Whether there is nothing but `SET key value`: no look at each of them is needed then."""
-        if self._set is None or set(map(len, commands)) != {3}:
+        if self._set is None:
+            return False
+        if isinstance(commands, Columns):
+            spec = self._lookup(commands.name)
+            return len(commands.arguments) == 2 and spec is not None and spec.function is self._set
+        if set(map(len, commands)) != {3}:
             return False
         for name in set(map(_name_of, commands)):
             spec = self._lookup(name)
@@ -309,7 +317,12 @@ class KeyspaceMachine:
             else:
                 while stop < end and functions[stop] is _plain_set:
                     stop += 1
-                self._overlays[0].set_strings(commands[place:stop], revision + place)
+                if isinstance(commands, Columns):
+                    keys, values = [column[place:stop] for column in commands.arguments]
+                else:
+                    part = commands[place:stop]
+                    keys, values = list(map(_key_of, part)), list(map(_value_of, part))
+                self._overlays[0].set_strings(keys, values, revision + place)
                 replies += [OK] * (stop - place)
             place = stop
 
@@ -403,6 +416,8 @@ class KeyspaceMachine:
 
 
 _name_of: Final = itemgetter(0)
+_key_of: Final = itemgetter(1)
+_value_of: Final = itemgetter(2)
 
 
 def _plain_set(_context: Context, _args: list[bytes]) -> Reply:

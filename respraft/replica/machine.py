@@ -46,7 +46,7 @@ class Machine(Protocol):
         Args:
             index: The entry's log index; revisions are built from it.
             time_ms: The entry's log time, which is *now* for every command in it.
-            commands: The writes, in order, decoded from the committed payload.
+            commands: The writes, in order, decoded from the committed payload; many alike come as `Columns`.
             databases: The database of each command; empty when all of them are 0.
             reads: Reads of this node's own clients, sorted by position; position `len(commands)` is
                 behind all writes. Other nodes pass none, and the state is the same.

@@ -472,7 +472,7 @@ class ExactlyOnce:
                 assert operation.reply not in replies, f"{operation.key!r}: two INCR got {operation.reply!r}"
                 replies.add(operation.reply)
 
-    def _batch(self, commands: list[list[bytes]], databases: list[int]) -> None:
+    def _batch(self, commands: Sequence[list[bytes]], databases: list[int]) -> None:
         for place, command in enumerate(commands):
             database = databases[place] if databases else 0
             if command[0] == b"INCR":

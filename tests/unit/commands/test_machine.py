@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from respraft.columns import Columns
 from respraft.commands.context import READ_WORK_MAX, WRITE_WORK_MAX, Context
 from respraft.commands.machine import EXPIRE_KEYS_MAX, READ_BYTES_MAX, KeyspaceMachine
 from respraft.commands.spec import ALL_KEYS, ONE_KEY, CommandSpec, Kind
@@ -155,6 +156,20 @@ def test_plain_sets_go_in_slices_and_each_has_its_revision(store: StateStore, co
     node.machine.commit({})
     single.machine.commit({})
     assert node.machine.digest() == single.machine.digest()
+
+
+@pytest.mark.parametrize("name", [b"SET", b"set", b"GETSET", b"APPEND", b"NOSUCH", b"MGET", b"GET"])
+def test_commands_by_columns_do_what_they_do_one_by_one(name: bytes) -> None:
+    rows = [[name, b"key%d" % (place % 300), b"%d" % place] for place in range(700)]
+    columns = Columns(name, [[row[place] for row in rows] for place in (1, 2)])
+    reads = [(place, 0, words(f"GET key{place % 300}")) for place in (0, 1, 300, 699, 700)]
+    outcomes = []
+    for commands in (columns, rows):
+        machine = Node(MemoryStateStore()).machine
+        replies = machine.apply(1, NOON, commands, [], reads)
+        machine.commit({})
+        outcomes.append(([str(reply) for reply in replies], machine.digest()))
+    assert outcomes[0] == outcomes[1]
 
 
 def test_attached_reads_run_at_their_place_and_replies_are_merged(node: Node) -> None:
