@@ -34,6 +34,11 @@ CORRECTION_MS: Final = 2_000_000.0
 """An error this large would be corrected at twice the speed, were there no bound; one of 2 s is corrected
 by 0.1 %. At full speed a deadline 200 ms away would come 18 ms early for as long as the error lasts."""
 
+SMALL_CORRECTION_MS: Final = 20_000.0
+SMALL_CORRECTION_MAX: Final = 0.0005
+"""A small error is corrected a hundred times as fast, up to 0.05 %, which is how fast NTP slews a clock. An
+election while nodes start may leave one of 30 ms, and keys would expire that late for half an hour."""
+
 
 class LogClock:
     """One node's view of the log's time. `observe()` it before anything else in a turn."""
@@ -59,7 +64,7 @@ class LogClock:
         self.wall_ms = wall_ms
         if self.leading:
             error_ms = self._median_ms() - (self._time_ms + elapsed_ms)
-            speed = 1.0 + error_ms / CORRECTION_MS
+            speed = 1.0 + _correction(error_ms)
             self._time_ms += elapsed_ms * min(max(speed, SPEED_MIN), SPEED_MAX)
 
     def now_ms(self) -> int:
@@ -173,3 +178,10 @@ class LogClock:
 
     def _sorted_offsets(self) -> list[float]:
         return sorted([self.wall_ms - self.monotonic_ms, *self._offsets.values()])
+
+
+def _correction(error_ms: float) -> float:
+    """Return by which part of the time that passes an error is made smaller."""
+    small = min(max(error_ms / SMALL_CORRECTION_MS, -SMALL_CORRECTION_MAX), SMALL_CORRECTION_MAX)
+    large = error_ms / CORRECTION_MS
+    return small if abs(small) > abs(large) else large

@@ -72,6 +72,16 @@ def test_behind_the_median_it_runs_faster_in_proportion() -> None:
     assert clock.now_ms() == pytest.approx(WALL + 1_010, abs=1)
 
 
+@pytest.mark.parametrize("error_ms", [30, -30])
+def test_an_error_of_some_milliseconds_is_gone_within_two_minutes(error_ms: int) -> None:
+    """Votes come late from nodes that are just starting, so a first leader may begin that far behind."""
+    clock = leading([WALL + error_ms, WALL + error_ms])
+    for voter in (2, 3):
+        clock.hear(voter, WALL)
+    pass_ms(clock, 120_000, steps=1_000)
+    assert clock.now_ms() == pytest.approx(WALL + 120_000, abs=1)
+
+
 def test_clocks_two_seconds_apart_move_a_short_deadline_by_less_than_a_millisecond() -> None:
     """A key with 200 ms to live must not expire early because some clock is wrong."""
     clock = leading([])
