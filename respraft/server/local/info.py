@@ -51,6 +51,8 @@ def _server(server: ServerView) -> Fields:
     uptime_s = int(server.uptime_s)
     return {
         "redis_version": REDIS_VERSION,
+        "redis_git_sha1": "00000000",
+        "redis_git_dirty": 0,
         "redis_mode": "standalone",
         "respraft_version": __version__,
         "respraft_build": build.kind(),

@@ -62,6 +62,7 @@ def test_what_clients_look_for() -> None:
     sections = sections_of(FakeServer().run(b"INFO"))
     server = sections["Server"]
     assert (server["redis_version"], server["redis_mode"]) == ("7.0.15", "standalone")
+    assert (server["redis_git_sha1"], server["redis_git_dirty"]) == ("00000000", "0")
     assert server["run_id"] == "0123456789" * 4
     assert server["tcp_port"] == "7001"
     assert (server["uptime_in_seconds"], server["uptime_in_days"]) == ("100000", "1")
