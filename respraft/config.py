@@ -299,7 +299,7 @@ class RaftConfig:
     inflight_bytes_max: int = limit(16 * MIB, 1, 4 * GIB)
     """The same in bytes, so that a slow follower does not grow the leader's memory."""
 
-    entry_cache_bytes: int = limit(16 * MIB, 0, 4 * GIB)
+    entry_cache_bytes: int = limit(8 * MIB, 0, 4 * GIB)
     """Recent log entries kept in memory; what is sent to followers and applied is nearly always there."""
 
     unwritten_bytes_max: int = limit(128 * MIB, KIB, 16 * GIB)
@@ -376,7 +376,7 @@ class StorageConfig:
     """Changes to the keyspace held in memory before they go to a file. Larger means fewer, larger files
     and a longer replay after a crash."""
 
-    block_cache_bytes: int = limit(64 * MIB, MIB, 1024 * GIB)
+    block_cache_bytes: int = limit(40 * MIB, MIB, 1024 * GIB)
     """Keyspace blocks kept in memory for reads. The one to raise on a machine with memory to spare."""
 
     def __post_init__(self) -> None:

@@ -7,7 +7,6 @@ log closed.
 
 import asyncio
 import contextlib
-import gc
 import logging
 import signal
 import sys
@@ -24,6 +23,7 @@ from respraft.node.death import EXIT_STORAGE_FAILED, storage_advice
 from respraft.node.node import Node
 from respraft.server import rejoining
 from respraft.server.http import HttpServer
+from respraft.server.memory import limit_allocator, quiet_garbage_collector
 from respraft.server.server import Server
 from respraft.server.status import Figures, readiness
 from respraft.storage.interface import StartRefused, StorageFailed
@@ -39,9 +39,6 @@ SWITCH_INTERVAL_S: Final = 0.0005
 """How long a thread may keep the interpreter when another wants it. Python's 5 ms would be added to
 every log write whose completion falls into a busy turn."""
 
-GC_THRESHOLDS: Final = (50_000, 20, 50)
-"""Batches make many short-lived objects and no cycles; collecting every 700 of them finds nothing."""
-
 DRAIN_S: Final = 5.0
 """How long a stopping node waits for what is in flight."""
 
@@ -50,6 +47,7 @@ _log: Final = logging.getLogger("respraft.server")
 
 def serve(config: Config) -> int:
     """Run a node until SIGTERM or SIGINT; return the process's exit status."""
+    limit_allocator()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         config = rejoining.configured(config)
@@ -121,7 +119,8 @@ async def _start(config: Config, node: Node[KeyspaceMachine], undo: contextlib.A
     metrics.before_render.append(figures.update)
     node.watch = figures.collect
     node.start()
-    _quiet_garbage_collector()
+    quiet_garbage_collector()
+    metrics.watch_garbage_collector()
     return server
 
 
@@ -132,11 +131,3 @@ def _naming(key: str, address: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(f"{key} = {address!r}: {error.strerror or error}") from error
-
-
-def _quiet_garbage_collector() -> None:
-    """What is alive now stays alive: it need not be looked at again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-    metrics.watch_garbage_collector()

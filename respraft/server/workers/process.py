@@ -5,7 +5,6 @@ It is given the socket pair and the listening sockets as open file descriptors, 
 """
 
 import asyncio
-import gc
 import logging
 import signal
 import socket
@@ -15,6 +14,7 @@ from typing import Final
 import uvloop
 
 from respraft import __version__
+from respraft.server.memory import limit_allocator, quiet_garbage_collector
 from respraft.server.workers.front import Front
 from respraft.server.workers.link import Link
 from respraft.server.workers.messages import BACKLOG, Answers, Ask, Kill, Message, Stop, Welcome
@@ -25,14 +25,12 @@ EXIT_FAILED: Final = 1
 FIGURES_S: Final = 1.0
 """How often the node hears a worker's totals."""
 
-GC_THRESHOLDS: Final = (50_000, 20, 50)
-"""As in the node's process (`server/process.py`)."""
-
 _log: Final = logging.getLogger("respraft.workers")
 
 
 def work(link: int, listeners: Sequence[int]) -> int:
     """Serve clients until that is over; return the exit status."""
+    limit_allocator()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     pair = socket.socket(fileno=link)
@@ -91,9 +89,7 @@ class _Worker:
         for each in self._sockets:
             self._servers.append(await loop.create_server(front.accept, sock=each, backlog=BACKLOG))
         self._tell_figures(front)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
+        quiet_garbage_collector()
 
     async def _end(self, front: Front, seconds: float) -> None:
         for server in self._servers:
