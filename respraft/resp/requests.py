@@ -30,6 +30,12 @@ from respraft.resp.errors import ReplyError
 _SPLIT_ARGUMENTS_MAX: Final = 1024
 """Commands with more arguments are parsed step by step."""
 
+_LARGE_BYTES: Final = 2048
+"""From this size on a chunk may be one command with a large value, in which nobody should look for line ends:
+that would be 8 us for 10 KB, and a tenth of the leader's work for a SET of it."""
+
+_HEADER_END_MAX: Final = len(b"*1024\r")
+
 _ARRAY: Final = ord("*")
 
 _CANONICAL_INTEGER: Final = re.compile(rb"-?[1-9][0-9]{0,18}|0")
@@ -154,22 +160,28 @@ class RequestParser:
             or limits.arguments_max < _SPLIT_ARGUMENTS_MAX
         ):
             return [], data
+        size = len(data)
+        # A line end shortly before the last one: it is a pipeline of small commands.
+        if size >= _LARGE_BYTES and data.rfind(b"\r\n", size - _LARGE_BYTES // 2, size - 2) < 0:
+            command = _split_one(data)
+            if command is not None:
+                return [command], b""
         parts = data.split(b"\r\n")
         rest = parts.pop()  # Behind the last line end: empty, or a line that is not complete.
         if not parts:
             return [], data
         header = parts[0]
-        size = _PARTS_BY_HEADER.get(header, 0)
-        if size == len(parts):
+        lines = _PARTS_BY_HEADER.get(header, 0)
+        if lines == len(parts):
             values = parts[2::2]
             return ([values], rest) if _lengths_agree(parts[1::2], values) else ([], data)
         # Commands of one length, as in nearly every pipeline, are taken apart without a loop over them.
-        if size and parts[::size].count(header) * size == len(parts):
-            del parts[::size]
+        if lines and parts[::lines].count(header) * lines == len(parts):
+            del parts[::lines]
             values = parts[1::2]
             if not _lengths_agree(parts[::2], values):
                 return [], data
-            count = size // 2
+            count = lines // 2
             return [values[at : at + count] for at in range(0, len(values), count)], rest
         commands, taken = _split_mixed(parts)
         return commands, b"\r\n".join([*parts[taken:], rest])
@@ -312,6 +324,21 @@ def split_inline(line: bytes) -> list[bytes] | None:
         words.append(plain)
         position = match.end()
     return words
+
+
+def _split_one(data: bytes) -> list[bytes] | None:
+    """Return the one canonical command that `data` is; None on any doubt. Looks not into its last value."""
+    end = data.find(b"\r", 0, _HEADER_END_MAX)
+    lines = _PARTS_BY_HEADER.get(data[:end], 0) if end > 0 else 0
+    if not lines:
+        return None
+    parts = data.split(b"\r\n", lines - 1)
+    last = parts[-1]
+    if len(parts) != lines or not last.endswith(b"\r\n"):
+        return None
+    parts[-1] = last[:-2]
+    values = parts[2::2]
+    return values if _lengths_agree(parts[1::2], values) else None
 
 
 def _split_mixed(parts: list[bytes]) -> tuple[list[list[bytes]], int]:

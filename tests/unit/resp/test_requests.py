@@ -190,6 +190,18 @@ def test_a_large_value_in_pieces_is_held_once() -> None:
     assert commands == [[b"SET", b"k", value], [b"PING"]]
 
 
+@pytest.mark.parametrize("value", [b"x" * 10_000, b"\r\n" * 5_000, request(b"SET", b"k", b"v" * 3000)])
+def test_a_large_value_that_comes_at_once_is_a_value_whatever_is_in_it(value: bytes) -> None:
+    whole = request(b"SET", b"key", value)
+    assert parse([whole]) == ([[b"SET", b"key", value]], None)
+    assert parse([whole + whole]) == ([[b"SET", b"key", value]] * 2, None)
+    assert parse([whole[:-1], whole[-1:]]) == ([[b"SET", b"key", value]], None)
+    assert parse([whole, request(b"PING")]) == ([[b"SET", b"key", value], [b"PING"]], None)
+    assert parse([request(b"ECHO", value)]) == ([[b"ECHO", value]], None)
+    assert parse([request(b"SET", value, b"short")]) == ([[b"SET", value, b"short"]], None)
+    assert parse([whole.replace(b"*3", b"*4", 1)])[0] == []
+
+
 def test_announced_lengths_reserve_nothing() -> None:
     parser = RequestParser(LIMITS)
     assert parser.feed(b"*1048576\r\n$67108864\r\n") == []
@@ -207,7 +219,7 @@ def test_pending_bytes_count_the_arguments_that_came() -> None:
 
 
 ARGUMENTS = st.binary(max_size=8) | st.sampled_from(
-    [b"\r\n", b"\r\n$1\r\n", b"$1", b"*1\r\n", b"x" * 1030, b"\r"]
+    [b"\r\n", b"\r\n$1\r\n", b"$1", b"*1\r\n", b"x" * 1030, b"x" * 2100, b"y\r\n" * 700, b"\r"]
 )
 COMMANDS = st.lists(st.lists(ARGUMENTS, min_size=1, max_size=5), max_size=6)
 
