@@ -15,8 +15,8 @@ keyspace, of Raft or of a session: those are the node's, whose batches hold what
   node's process ends, so do the socket pairs, and with them all workers. Nothing is ever sent twice.
 * **Order.** A connection has one group in flight, as everywhere, and a socket pair keeps order.
 * **Back-pressure.** A worker counts the request bytes that it has handed over and that are not answered. Past
-  its share of `client.in_flight_bytes_max` it reads no sockets. Replies are bounded as in one process: one
-  group of each connection, and none is run while the last one's replies have not left.
+  its share of `client.in_flight_bytes_max` it reads no sockets. Replies are bounded as in one process, by
+  its share of `client.output_buffer_bytes_max`.
 * **What needs the node** (INFO, RAFT.*, CONFIG GET, TIME, CLIENT LIST and KILL) is sent there and runs there.
   Before those that are about all connections, every worker tells of its own (`crew.py`).
 * **Ports.** The node's process takes the port, once for each worker (SO_REUSEPORT), and hands the listening

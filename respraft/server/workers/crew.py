@@ -66,11 +66,7 @@ class Crew:
         """Workers that ended when nobody had told them to."""
         self._node = node
         self._count = count
-        self._share = dataclasses.replace(
-            config,
-            max_clients=-(-config.max_clients // count),
-            in_flight_bytes_max=max(KIB, config.in_flight_bytes_max // count),
-        )
+        self._share = share_of(config, count)
         self._loop = asyncio.get_running_loop()
         self._sockets: list[list[socket.socket]] = []  # By worker.
         self._workers: dict[int, Worker] = {}  # Those that live, by life.
@@ -246,6 +242,16 @@ class Worker:
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
+
+
+def share_of(config: ClientConfig, count: int) -> ClientConfig:
+    """Return what each of `count` workers may, so that all of them together keep to what is for a node."""
+    return dataclasses.replace(
+        config,
+        max_clients=-(-config.max_clients // count),
+        in_flight_bytes_max=max(KIB, config.in_flight_bytes_max // count),
+        output_buffer_bytes_max=max(KIB, config.output_buffer_bytes_max // count),
+    )
 
 
 async def _until_free(family: int, where: Any) -> None:

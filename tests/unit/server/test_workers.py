@@ -14,6 +14,7 @@ from respraft.resp.errors import ReplyError, busy
 from respraft.resp.replies import Reply
 from respraft.server.clients import ClientConnection
 from respraft.server.local.view import ClientView, Deferred, NoReply
+from respraft.server.workers.crew import share_of
 from respraft.server.workers.front import Front
 from respraft.server.workers.link import Link
 from respraft.server.workers.messages import IDS_PER_LIFE, Answers, Groups, Kill, Local, Message
@@ -219,3 +220,17 @@ def test_a_reply_that_comes_later_keeps_what_is_behind_it_waiting() -> None:
         assert transport.written == b"-ERR no\r\n"
 
     run(scenario)
+
+
+def test_all_workers_together_keep_to_what_is_for_a_node() -> None:
+    limits = ClientConfig(
+        listen="127.0.0.1:7001",
+        max_clients=10,
+        in_flight_bytes_max=1 << 20,
+        output_buffer_bytes_max=1 << 20,
+    )
+    share = share_of(limits, 4)
+    assert share.max_clients == 3  # Rounded up: else some of ten would find no worker.
+    assert share.in_flight_bytes_max == share.output_buffer_bytes_max == 1 << 18
+    least = share_of(ClientConfig(listen="127.0.0.1:7001", output_buffer_bytes_max=1024), 4)
+    assert least.output_buffer_bytes_max == 1024
