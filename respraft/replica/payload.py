@@ -145,7 +145,9 @@ def parse_commands(payload: bytes) -> tuple[Sequence[Command], list[int]]:
     """
     try:
         form = payload[_FORM_AT]
-        if form in (FORM_ROWS, FORM_COLUMNS):
+        if form > FORM_COLUMNS + FORM_PACKED:
+            raise UnknownPayload(f"a batch of a form that is not known to this version of respraft: {form}")
+        if form < FORM_PACKED:
             return _decode(form, memoryview(payload)[_BATCH_HEADER.size :])
         return _decode(form - FORM_PACKED, _unpacked(payload))
     except (IndexError, msgspec.DecodeError, lz4.block.LZ4BlockError, struct.error) as error:
@@ -165,8 +167,6 @@ def _unpacked(payload: bytes) -> bytes:
 def _decode(form: int, body: bytes | memoryview) -> tuple[Sequence[Command], list[int]]:
     if form == FORM_ROWS:
         return _decode_rows(body)
-    if form != FORM_COLUMNS:
-        raise UnknownPayload(f"a batch of a form that is not known to this version of respraft: {form}")
     name, arguments = _decode_columns(body)
     if len(set(map(len, arguments))) != 1:
         raise UnknownPayload("the columns of a batch are not equally long")

@@ -13,7 +13,8 @@ Nothing here is done per command that can be done per group: one submit, one enc
 Memory is bounded: requests of a client by `query_buffer_bytes_max` and by not reading on while a group is in
 flight and enough is queued; replies by `output_buffer_bytes_max`, which all clients share. Libraries that do
 not read before they have sent a whole pipeline get its replies within that: a client that is behind is served
-on until it has half of the bytes, or all of them together have used them up. Then it stands still.
+on until it has half of the bytes, or all of them together have used them up. Then it stands still. Who has
+read everything so far gets one group of replies in any case.
 """
 
 import asyncio

@@ -131,6 +131,14 @@ def test_a_batch_that_cannot_be_decoded_stops() -> None:
     assert parse_header(open_payload(1, 2))[0] == KIND_OPEN
 
 
+@pytest.mark.parametrize("form", [4, 5, 0x92, 0xFF])
+def test_a_form_that_is_not_known_is_named_before_anything_is_unpacked(form: int) -> None:
+    payload = packed_payload()
+    payload[17] = form
+    with pytest.raises(UnknownPayload, match=f"not known to this version of respraft: {form}"):
+        parse_commands(bytes(payload))
+
+
 def test_a_packed_batch_that_cannot_be_unpacked_stops() -> None:
     whole = packed_payload()
     for cut in (17, 18, 21, 22, len(whole) - 1):
