@@ -1,6 +1,7 @@
 """What `StateStore` promises, held by all implementations: order, atomic writes, and what a crash leaves."""
 
 import random
+import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -334,3 +335,17 @@ def opened(store: StateStore, path: Path) -> StateStore:
     if isinstance(store, MemoryStateStore):
         return MemoryStateStore.loaded(store.checkpoints[path])
     return RocksStateStore(path, write_buffer_bytes=1 << 20, block_cache_bytes=1 << 20)
+
+
+def test_settings_are_those_of_this_start_and_not_of_the_first_one(tmp_path: Path) -> None:
+    """RocksDB writes some of them down; a store that is opened again must not go by that, or do without."""
+    for cache_bytes, write_buffer_bytes in ((20 << 20, 8 << 20), (10 << 20, 4 << 20)):
+        store = RocksStateStore(
+            tmp_path / "state", write_buffer_bytes=write_buffer_bytes, block_cache_bytes=cache_bytes
+        )
+        store.write({b"key": b"value"})
+        said = (tmp_path / "state" / "LOG").read_text()
+        assert set(re.findall(r"^ +capacity : (\d+)$", said, re.MULTILINE)) == {str(cache_bytes)}
+        assert set(re.findall(r"Options.write_buffer_size: (\d+)", said)) == {str(write_buffer_bytes)}
+        assert set(re.findall(r"filter_policy: (\w+)", said)) == {"bloomfilter"}
+        store.close()
