@@ -30,7 +30,6 @@ from respraft.node.states import RETRY_S
 from respraft.raft.configuration import Configuration
 from respraft.raft.message import (
     KIND_CONFIGURATION,
-    NO_TIME,
     NOBODY,
     Entry,
     Index,
@@ -320,7 +319,8 @@ class Simulation:
     def send(self, node: Node, to: NodeId, message: ReplicaMessage) -> None:
         """Put a message on its way."""
         disk = (node.id, node.incarnation)
-        if isinstance(message, VoteRequest | VoteResponse) and node.core.clock.heard() != NO_TIME:
+        if isinstance(message, VoteRequest | VoteResponse):
+            # A voter that died with its vote, and gives it again, knows nothing any more.
             self._time_known[node.id, message.term] = node.core.clock.heard().term
         if isinstance(message, checkers.LEADERS_MESSAGES):
             self.election_safety.observe(node.id, message.term)
