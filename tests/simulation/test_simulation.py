@@ -26,6 +26,7 @@ SEEDS_THAT_FAILED: Final = (
     300102,  # A removal in the leader's log was committed after the members that had to answer were listed.
     76,  # The log had been cut behind a state as it was installed, and its receiver was waited for;
     192,  # so it was where the word of that was lost besides.
+    70927,  # A voter died with its vote and gave it again, knowing nothing of the log's time any more.
     3761,  # A read that found a fading key gone was tried last, behind all writes.
 )
 
