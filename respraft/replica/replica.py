@@ -22,7 +22,6 @@ What this module promises:
 * A read is answered only from a state that includes everything acknowledged before it arrived.
 """
 
-import logging
 from typing import Final, cast
 
 import msgspec
@@ -70,8 +69,6 @@ from respraft.replica.status import (
 
 LOADING_ENTRIES: Final = 5_000
 """A restarted node further than this behind its known commit says -LOADING rather than let clients wait."""
-
-_log: Final = logging.getLogger("respraft.replica")
 
 
 class Replica:
