@@ -42,6 +42,7 @@ from respraft.storage.log_options import log_options
 from respraft.storage.log_reclaim import Reclaimer
 from respraft.storage.log_record import Found, Head, RecordDamaged
 from respraft.storage.mark import Mark
+from respraft.storage.opening import open_database
 
 
 class RocksLog(LogStore):
@@ -354,7 +355,7 @@ def _open_for_writing(
         options = log_options()
         options.create_if_missing(found.identity is None)
         try:
-            database = Rdict(str(directory.raft), options)
+            database = open_database(directory.raft, options)
         except Exception as error:
             raise refusal_of(directory, error) from error
         return RocksLog(directory, database, mark, found, identity, last_crc)

@@ -16,6 +16,7 @@ from respraft.storage.log_options import log_options
 from respraft.storage.log_record import Found, Head, RecordDamaged, UnknownFormat
 from respraft.storage.log_scan import find_recycled_record
 from respraft.storage.mark import MarkUnreadable, read_mark
+from respraft.storage.opening import open_database
 
 
 def is_new(directory: DataDirectory) -> bool:
@@ -54,7 +55,7 @@ def check_log(directory: DataDirectory) -> tuple[Found, int]:
         raise log_damaged(directory, f"the record at offset {offset} has a type that cannot be there", file)
     marked = read_mark(directory.mark) or 0
     try:
-        database = Rdict(str(directory.raft), log_options(), access_type=AccessType.read_only(False))
+        database = open_database(directory.raft, log_options(), AccessType.read_only(False))
     except Exception as error:
         raise refusal_of(directory, error) from error
     try:

@@ -38,7 +38,7 @@ INFO_LOG_BYTES_MAX: Final = 1 << 20
 
 
 def log_options() -> Options:
-    """A new set. A log that exists keeps what its first start set for its column family."""
+    """A new set."""
     options = Options(raw_mode=True)
     options.create_if_missing(False)
     options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())

@@ -30,7 +30,6 @@ from rocksdict import (
     Checkpoint,
     DBCompressionType,
     Options,
-    Rdict,
     RdictIter,
     ReadOptions,
     WriteBatch,
@@ -40,12 +39,9 @@ from rocksdict import (
 from respraft.storage.give_way import give_way
 from respraft.storage.interface import StartRefused, StorageFailed
 from respraft.storage.log_scan import find_recycled_record
+from respraft.storage.opening import open_database
 from respraft.storage.pieces import HALF_WAY, in_pieces
 from respraft.storage.state_interface import StateStore
-
-COLUMN_FAMILY: Final = "default"
-"""Options are given for it by name. Where they are not, rocksdict opens a database that exists with those
-that its first start wrote down, with a block cache of 8 MiB, and without filters."""
 
 MEMTABLES: Final = 2
 """One being filled, one on its way to a file."""
@@ -101,8 +97,7 @@ class RocksStateStore(StateStore):
         # A property, whatever the type stubs say.
         self._write_options.disable_wal = True  # type: ignore[method-assign,assignment]
         try:
-            options = _options(write_buffer_bytes, block_cache_bytes)
-            self._database = Rdict(str(path), options, {COLUMN_FAMILY: options})
+            self._database = open_database(path, _options(write_buffer_bytes, block_cache_bytes))
         except Exception as error:
             raise StorageFailed(f"state database {path}: {error}") from error
         if self.get(HALF_WAY) is not None:

@@ -1,5 +1,6 @@
 """The Raft log's contract, held by the one on disk and the one in memory alike."""
 
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from respraft.raft.message import Entry
 from respraft.raft.ready import HardState
+from respraft.storage import log_options
 from respraft.storage.interface import DirectoryInUse, WrongDirectory
 from respraft.storage.log import open_log
 from tests.unit.storage.log_samples import ALL, DiskHome, Home, MemoryHome, content, entries, entry
@@ -189,6 +191,18 @@ def test_a_directory_that_has_come_in_anothers_place(tmp_path: Path) -> None:
         log.close()
     with pytest.raises(WrongDirectory, match="belongs to node 4"):
         open_log(tmp_path, 5, "demo")
+
+
+def test_settings_are_those_of_this_start_and_not_of_the_first_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for write_buffer_bytes in (8 << 20, 4 << 20):
+        monkeypatch.setattr(log_options, "WRITE_BUFFER_BYTES", write_buffer_bytes)
+        home = DiskHome(tmp_path)
+        home.open()
+        said = next(home.path.rglob("LOG")).read_text()
+        assert set(re.findall(r"Options.write_buffer_size: (\d+)", said)) == {str(write_buffer_bytes)}
+        home.close()
 
 
 def test_one_process_at_a_time(home: Home) -> None:
