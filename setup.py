@@ -15,6 +15,7 @@ from setuptools import setup
 
 MODULES: Final = (
     "respraft/commands/context.py",
+    "respraft/commands/generation.py",
     "respraft/commands/machine.py",
     "respraft/commands/overlay.py",
     "respraft/commands/record.py",
@@ -61,7 +62,7 @@ MODULES: Final = (
     "respraft/storage/log_record.py",
     "respraft/storage/mark.py",
     "respraft/storage/state.py",
-    "respraft/storage/state_gathering.py",
+    "respraft/storage/state_thread.py",
 )
 
 

@@ -106,7 +106,7 @@ class Context:
                 step.overlay.restore(step)
             else:
                 overlay, key, record = step
-                overlay.put(key, record, overlay.view[key])
+                overlay.put(key, record, overlay.get(key))
         self.journal.clear()
 
     @property
@@ -131,11 +131,7 @@ class Context:
 
     def get_string(self, key: bytes) -> bytes | None:
         """Return a string's value, or None; raise WRONGTYPE for a key of another type."""
-        overlay = self.overlay
-        try:
-            stored = overlay.view[key]
-        except KeyError:
-            stored = overlay.load(key)
+        stored = self.overlay.get(key)
         if stored is None:
             return None
         self.bytes_left -= len(stored)
@@ -169,10 +165,7 @@ class Context:
         A deadline at or before now removes the key instead.
         """
         overlay = self.overlay
-        try:
-            old = overlay.view[key]
-        except KeyError:
-            old = overlay.load(key)
+        old = overlay.get(key)
         self.journal.append((overlay, key, old))
         if not deadline:
             overlay.put(key, plain_header(STRING, self.revision) + value, old)
@@ -274,10 +267,7 @@ class Context:
                 self.journal.append(overlay.clear())
 
     def _live(self, overlay: Overlay, key: bytes) -> bytes | None:
-        try:
-            stored = overlay.view[key]
-        except KeyError:
-            stored = overlay.load(key)
+        stored = overlay.get(key)
         if stored is None:
             return None
         # What is looked at counts, however little of it the command uses: it was brought into memory. By its
@@ -318,9 +308,6 @@ class Context:
         return expired
 
     def _put(self, overlay: Overlay, key: bytes, record: bytes | None) -> None:
-        try:
-            old = overlay.view[key]
-        except KeyError:
-            old = overlay.load(key)
+        old = overlay.get(key)
         self.journal.append((overlay, key, old))
         overlay.put(key, record, old)

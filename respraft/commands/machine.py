@@ -2,7 +2,7 @@
 
 A run is what `apply` and `expire` did since the last `commit`. It lives in the overlays, one a database, and
 goes to the store whole, together with the replica's own values and with the runs before it that were
-not written yet: the store is always as of the end of a run.
+not written yet (`generation.py`): the store is always as of the end of a run.
 
 A command that raises changes nothing: what it wrote is undone from a journal. ReplyError is its reply. Any
 other exception is a mistake of ours, and because it is the same one on every node it becomes an error
@@ -14,20 +14,25 @@ keep to local variables, and a plain GET is answered without its function.
 """
 
 import random
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from hashlib import blake2b
-from itertools import repeat
+from itertools import chain, repeat
 from operator import itemgetter
 from typing import Final
 
 from respraft.columns import Columns
 from respraft.commands.context import COMMAND_BYTES_MAX, READ_WORK_MAX, WRITE_WORK_MAX, Context, DeadlineAhead
+from respraft.commands.generation import Generation
 from respraft.commands.overlay import NEVER, Overlay
 from respraft.commands.record import DATABASES, META, STRING, VALUE_AT
 from respraft.commands.spec import ONE_KEY, CommandFunction, CommandSpec, keys_of
 from respraft.resp.errors import ReplyError, busy, unknown_command, wrong_arity
 from respraft.resp.replies import OK, Reply
+from respraft.storage.give_way import let_go
 from respraft.storage.interface import StorageFailed
+from respraft.storage.pieces import Step
 from respraft.storage.state_interface import StateStore
 
 PLACE_BITS: Final = 20
@@ -47,14 +52,19 @@ READ_BYTES_MAX: Final = 16 << 20
 READ_ELEMENT_BYTES: Final = 256
 """What an element that a read walks over counts for, so that KEYS takes its share of a turn, too."""
 
-GATHERED_RECORDS_MAX: Final = 1024
-"""Changed records that gather in memory before they are written to the store: about 2 ms of work at once."""
+CHANGED_BYTES_MAX: Final = 64 << 20
+"""Memory for changed records that gather before they go to the store. The flush that the log's cutting wants
+usually comes earlier."""
 
-VIEW_BYTES_MAX: Final = 32 << 20
-"""Memory for recent records over all databases: 100,000 keys of 100 bytes, together with their overhead."""
+RECORD_SHARE_BYTES: Final = 640
+"""Of that memory, what one record may take: 105,000 records of 64 MiB. With key and value of 116 bytes it takes
+half of that; there may be as many again that are on their way, or have arrived and are good for reads."""
+
+FETCHED_BYTES_MAX: Final = 32 << 20
+"""Memory for records that were read from the store: 100,000 keys of 100 bytes with their overhead."""
 
 FORGET_KEYS: Final = 1024
-"""Keys that the views forget in one step when they are too large."""
+"""Keys that are forgotten in one step when these are too many."""
 
 _NODE_FAILED: Final = (StorageFailed, OSError, MemoryError, RecursionError)
 """Exceptions that another node need not have had: no reply may rest on them."""
@@ -72,8 +82,8 @@ class KeyspaceMachine:
         *,
         lookup: Callable[[bytes], CommandSpec | None],
         rng: random.Random | None = None,
-        view_bytes_max: int = VIEW_BYTES_MAX,
-        gathered_records_max: int = GATHERED_RECORDS_MAX,
+        fetched_bytes_max: int = FETCHED_BYTES_MAX,
+        changed_bytes_max: int = CHANGED_BYTES_MAX,
     ) -> None:
         """Start from what the store holds.
 
@@ -81,18 +91,20 @@ class KeyspaceMachine:
             store: Owned by the machine from now on, save for closing it.
             lookup: The command table. Names come as clients spelled them.
             rng: Randomness for reads (RANDOMKEY); writes draw from the log.
-            view_bytes_max: Memory for recent records.
-            gathered_records_max: How many changed records wait for a write of the store.
+            fetched_bytes_max: Memory for records that were read.
+            changed_bytes_max: Memory for changed records that gather before they go to the store.
         """
         self._store = store
         self._lookup = lookup
         self._rng = random.Random() if rng is None else rng
-        self._view_bytes_max = view_bytes_max
-        self._gathered_records_max = gathered_records_max
+        self._fetched_bytes_max = fetched_bytes_max
+        self._changed_records_max = changed_bytes_max // RECORD_SHARE_BYTES
+        self._changed_bytes_max = changed_bytes_max // 2
         self._overlays = self._fresh_overlays()
         self._context = Context(self._overlays, self._rng)
         self._uncommitted = False
-        self._meta: dict[bytes, bytes] = {}  # Of the runs that are not in the store yet.
+        self._meta: dict[bytes, bytes] = {}  # What was stored by this object; the store has the rest.
+        self._on_way: deque[Future[None]] = deque()  # To the store, the first one first.
         get = lookup(b"GET")
         self._get = None if get is None else get.function
         set_ = lookup(b"SET")
@@ -146,35 +158,47 @@ class KeyspaceMachine:
         return removed
 
     def commit(self, meta: Mapping[bytes, bytes]) -> None:
-        """End the run. It goes to the store with those before and behind it, in one atomic write.
-
-        A write of the store costs far more than a record in it, and after a crash the log brings back
-        what was in memory alone, here as in the store. So runs gather; changes of the expiry index and
-        range deletes do not wait, since iterations over many of them would be slow.
-        """
+        """End the run. It goes to the store with those before and behind it, in one atomic write."""
         self._meta.update(meta)
         self._uncommitted = False
-        gathered = 0
+        records = size = 0
         for overlay in self._overlays:
-            gathered += len(overlay.pending)
-            if overlay.index or overlay.hidden:
-                gathered = self._gathered_records_max
-        if gathered >= self._gathered_records_max or self.view_bytes > self._view_bytes_max:
-            self._drain()
+            records += overlay.changed_records
+            size += overlay.young_bytes
+        if records >= self._changed_records_max or self._too_large(size):
+            while self._on_way:  # Or they would pile up: this thread is quicker than the store.
+                self._on_way.popleft().result()
+            self._hand_over()
+        elif self._on_way and self._on_way[0].done():
+            self._on_way.popleft().result()  # Raises what went wrong.
+        if self.fetched_bytes > self._fetched_bytes_max:
+            self._trim()
 
-    def _drain(self) -> None:
-        """Write all ended runs to the store."""
-        assert not self._uncommitted, "a run is written whole or not at all"
-        puts: dict[bytes, bytes | None] = {}
-        cleared: list[tuple[bytes, bytes]] = []
+    def _too_large(self, size: int) -> bool:
+        """Whether what has gathered should go to the store; `size` counts what was written over, too."""
+        if size < self._changed_bytes_max:
+            return False
         for overlay in self._overlays:
-            if overlay.pending or overlay.hidden:
-                overlay.drain(puts, cleared)
-        for name, value in self._meta.items():
-            puts[META + name] = value
-        self._meta = {}
-        self._store.write(puts, cleared)
-        self._trim()
+            overlay.weigh()
+        # Not all the way to the limit, or it would be weighed again and again on its last stretch.
+        return sum([overlay.young_bytes for overlay in self._overlays]) >= self._changed_bytes_max // 2
+
+    def _hand_over(self) -> Future[None]:
+        """Send what all ended runs have changed on its way to the store, behind what is on it."""
+        assert not self._uncommitted, "a run is written whole or not at all"
+        besides: dict[bytes, bytes | None] = {META + name: value for name, value in self._meta.items()}
+        changed: list[Generation] = []
+        done: list[Generation] = []
+        size = sum([overlay.young_bytes for overlay in self._overlays])
+        for overlay in self._overlays:
+            generation, written = overlay.hand_over(besides)
+            done += written
+            if generation is not None:
+                changed.append(generation)
+        future = self._store.begin_write_down(lambda: _step(besides, changed, size, done))
+        future.add_done_callback(lambda future: _mark(changed, future))
+        self._on_way.append(future)
+        return future
 
     def meta(self, key: bytes) -> bytes | None:
         """Return what the last `commit` that named `key` stored under it."""
@@ -199,8 +223,8 @@ class KeyspaceMachine:
         except DeadlineAhead:
             return None
         finally:
-            if self.view_bytes > self._view_bytes_max:
-                self._drain()
+            if self.fetched_bytes > self._fetched_bytes_max:
+                self._trim()
 
     def next_deadline(self) -> int | None:
         """Return the earliest deadline in the keyspace: may be too early, never too late."""
@@ -216,31 +240,30 @@ class KeyspaceMachine:
         }
 
     @property
-    def view_bytes(self) -> int:
-        """Return about how much memory recent records take. At most the limit, save within a run."""
-        return sum([overlay.view_bytes for overlay in self._overlays])
+    def fetched_bytes(self) -> int:
+        """Return about how much memory records take that were read. At most the limit, save within a run."""
+        return sum([overlay.fetched_bytes for overlay in self._overlays])
 
     def flush(self) -> None:
         """Make everything committed survive a crash."""
-        self._drain()
-        self._store.flush()
+        self.begin_flush()()
 
     def begin_flush(self) -> Callable[[], None]:
-        """Hand all ended runs to the store; what is returned flushes them, on any thread."""
-        self._drain()
-        return self._store.flush
+        """Send all ended runs to the store; what is returned waits, on any thread, until they are durable."""
+        return self._hand_over().result
 
     def restore(self, state: StateStore) -> None:
         """Go over to another store. What was gathered for the one before is dropped, not written to it."""
         assert not self._uncommitted, "a run is ended before anything is restored"
         self._store = state
         self._meta = {}
+        self._on_way.clear()
         self._overlays = self._fresh_overlays()
         self._context = Context(self._overlays, self._rng)
 
     def digest(self) -> bytes:
         """Return a hash over all that is committed, in the order of the store's keys."""
-        self._drain()
+        self.flush()
         digest = blake2b(digest_size=16)
         for key, value in self._store.iterate(b"", _END):
             digest.update(b"%d %d " % (len(key), len(value)))
@@ -369,19 +392,19 @@ class KeyspaceMachine:
         replies: list[Reply] = []
         left = READ_BYTES_MAX
         context.use(0)
-        view = context.overlay.view
+        overlay = context.overlay
         for (database, args), function in zip(commands, functions, strict=True):
             if database != context.database:
                 context.use(database)
-                view = context.overlay.view
+                overlay = context.overlay
             if left < 0:
                 break
             if function is get and len(args) == 2:
-                stored = view.get(args[1], b"")
+                stored = overlay.get(args[1])
                 if stored is None:
                     replies.append(None)
                     continue
-                if stored and stored[0] == STRING:  # Neither another type nor a deadline.
+                if stored[0] == STRING:  # Neither another type nor a deadline.
                     left -= len(stored)
                     replies.append(stored[VALUE_AT:])
                     continue
@@ -411,8 +434,29 @@ class KeyspaceMachine:
 
     def _trim(self) -> None:
         overlays = self._overlays
-        while self.view_bytes > self._view_bytes_max:
-            max(overlays, key=lambda overlay: overlay.view_bytes).forget(FORGET_KEYS)
+        while self.fetched_bytes > self._fetched_bytes_max:
+            max(overlays, key=lambda overlay: overlay.fetched_bytes).forget(FORGET_KEYS)
+
+
+def _step(
+    besides: dict[bytes, bytes | None], changed: list[Generation], size: int, done: list[Generation]
+) -> Step:
+    """Return what is to be written, and let go of what is done with. On the store's thread."""
+    for generation in done:
+        let_go(generation.records)
+        let_go(generation.index)
+    return Step(
+        chain(*[generation.rows() for generation in changed], [(list(besides), list(besides.values()))]),
+        [cleared for generation in changed for cleared in generation.cleared()],
+        len(besides) + sum([generation.count for generation in changed]),
+        size,
+    )
+
+
+def _mark(changed: list[Generation], future: "Future[None]") -> None:
+    if future.exception() is None:
+        for generation in changed:
+            generation.written = True
 
 
 _name_of: Final = itemgetter(0)

@@ -46,8 +46,8 @@ from respraft.replica.status import ReplicaMessage
 from respraft.storage.log import open_log
 from respraft.storage.state import RocksStateStore
 from respraft.storage.state_directory import StateDirectories
-from respraft.storage.state_gathering import RECORD_SHARE_BYTES, GatheringStateStore
 from respraft.storage.state_interface import StateStore
+from respraft.storage.state_thread import ThreadedStateStore
 
 WATCH_S: Final = 0.2
 """How often samples are taken away, and changes are looked for."""
@@ -314,16 +314,12 @@ class Node(Generic[M]):
 
     def _open_state(self, number: int) -> StateStore:
         storage = self.config.storage
-        buffer_bytes = storage.state_write_buffer_bytes
-        # Keys and what else a record takes are the other half. Room for twice that below: see `write_down`.
         store = RocksStateStore(
             self._states.path(number),
-            write_buffer_bytes=2 * buffer_bytes,
+            write_buffer_bytes=2 * storage.state_write_buffer_bytes,  # Room for twice that: see `write_down`.
             block_cache_bytes=storage.block_cache_bytes,
         )
-        return GatheringStateStore(
-            store, records_max=buffer_bytes // RECORD_SHARE_BYTES, bytes_max=buffer_bytes // 2
-        )
+        return ThreadedStateStore(store)
 
     def _new_network(self) -> PeerNetwork[ReplicaMessage]:
         return PeerNetwork(

@@ -11,6 +11,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 import uvloop
@@ -52,7 +53,7 @@ def serve(config: Config) -> int:
     try:
         config = rejoining.configured(config)
         with (
-            contextlib.closing(Node(config, _keyspace)) as node,
+            contextlib.closing(Node(config, partial(_keyspace, config))) as node,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
             return runner.run(_run(config, node, rejoining.note_of(node)))
@@ -67,8 +68,9 @@ def serve(config: Config) -> int:
         return EXIT_FAILED
 
 
-def _keyspace(store: StateStore) -> KeyspaceMachine:
-    return KeyspaceMachine(store, lookup=KEYSPACE.lookup)
+def _keyspace(config: Config, store: StateStore) -> KeyspaceMachine:
+    changed_bytes_max = config.storage.state_write_buffer_bytes
+    return KeyspaceMachine(store, lookup=KEYSPACE.lookup, changed_bytes_max=changed_bytes_max)
 
 
 async def _run(config: Config, node: Node[KeyspaceMachine], note: Rejoin | None) -> int:

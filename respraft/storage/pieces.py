@@ -8,23 +8,39 @@ it at the next start, whichever half. It would hold newer records under an older
 log brings back then would count twice.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Final
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 HALF_WAY: Final = b"\0half"
 """The mark: a key that is there while a write is under way in pieces. No other key begins so."""
 
-Piece = tuple[Mapping[bytes, bytes | None], Sequence[tuple[bytes, bytes]]]
-"""Puts and cleared ranges, as of one write of a state store."""
+Rows: TypeAlias = tuple[Sequence[bytes], Sequence[bytes | None]]
+"""Keys, and as many values; None deletes."""
 
 
-def in_pieces(
-    puts: Mapping[bytes, bytes | None], cleared: Sequence[tuple[bytes, bytes]], at_once: int
-) -> Iterator[Piece]:
-    """Yield a write in pieces of up to `at_once` puts, in the order in which they are to be made."""
-    yield {HALF_WAY: b""}, cleared
-    rest = iter(puts.items())
-    while piece := dict(islice(rest, at_once)):
-        yield piece, ()
-    yield {HALF_WAY: None}, ()
+@dataclass(slots=True)
+class Step:
+    """What is to become of a state store in one atomic step. Made on the way: to be carried out once."""
+
+    rows: Iterator[Rows]
+    """New values. No key comes twice."""
+    cleared: Sequence[tuple[bytes, bytes]] = ()
+    """Ranges (low, past the end) that are emptied before that."""
+    count: int = 0
+    """How many rows there are,"""
+    size: int = 0
+    """and how many bytes their keys and values have, at most."""
+
+
+Piece: TypeAlias = tuple[Sequence[bytes], Sequence[bytes | None], Sequence[tuple[bytes, bytes]]]
+"""Keys, values, and ranges that are emptied before, as of one write."""
+
+
+def in_pieces(step: Step, at_once: int) -> Iterator[Piece]:
+    """Yield a step in pieces of up to `at_once` rows, in the order in which they are to be made."""
+    yield (HALF_WAY,), (b"",), step.cleared
+    for keys, values in step.rows:
+        for start in range(0, len(keys), at_once):
+            yield keys[start : start + at_once], values[start : start + at_once], ()
+    yield (HALF_WAY,), (None,), ()

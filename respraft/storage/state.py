@@ -3,7 +3,7 @@
 What is tuned, and why (microseconds a key, 100-byte values, batches of 50 puts, 1,000,000 keys):
 
 * A memtable is a skip list, and memory that was not touched lately is what makes it slow: a put costs 1.0
-  in one of 8 MiB, 1.4 in one of 16, 2.4 in one of 64. What comes here was gathered (`state_gathering.py`),
+  in one of 8 MiB, 1.4 in one of 16, 2.4 in one of 64. What comes here was gathered (`commands/generation.py`),
   and is flushed at once: a memtable holds what was gathered, some 14 MiB, and never fills up.
 * `Rdict.write` keeps the interpreter locked, 0.1 to 0.3 s for 92,000 records: a large write goes in pieces.
   They are one atomic step all the same: they are all that the memtable holds, it has room for twice as much,
@@ -20,7 +20,7 @@ Iterators of rocksdict that look like Python's (`items`, `keys`) end at a damage
 of the data. So the loops here are written out, and ask for the status when there is no more to come.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -40,7 +40,7 @@ from respraft.storage.give_way import give_way
 from respraft.storage.interface import StartRefused, StorageFailed
 from respraft.storage.log_scan import find_recycled_record
 from respraft.storage.opening import open_database
-from respraft.storage.pieces import HALF_WAY, in_pieces
+from respraft.storage.pieces import HALF_WAY, Step, in_pieces
 from respraft.storage.state_interface import StateStore
 
 MEMTABLES: Final = 2
@@ -129,11 +129,19 @@ class RocksStateStore(StateStore):
         return _keys(self._seek(low, high), high)
 
     def write(self, puts: Mapping[bytes, bytes | None], cleared: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        self._write(puts, puts.values(), cleared)
+
+    def _write(
+        self,
+        keys: Iterable[bytes],
+        values: Iterable[bytes | None],
+        cleared: Sequence[tuple[bytes, bytes]],
+    ) -> None:
         batch = WriteBatch(raw_mode=True)
         for low, high in cleared:
             batch.delete_range(low, high)
         put = batch.put
-        for key, value in puts.items():
+        for key, value in zip(keys, values, strict=True):
             if value is None:
                 batch.delete(key)
             else:
@@ -143,32 +151,24 @@ class RocksStateStore(StateStore):
         except Exception as error:
             raise StorageFailed(f"state database: write: {error}") from error
 
-    def write_down(self, puts: Mapping[bytes, bytes | None], cleared: Sequence[tuple[bytes, bytes]]) -> None:
-        if len(puts) <= PUTS_AT_ONCE or self._memory_for(puts) > self._write_buffer_bytes // 2:
-            self.write(puts, cleared)
+    def write_down(self, step: Step) -> None:
+        memory = RECORD_OVERHEAD_BYTES * step.count + step.size
+        if step.count <= PUTS_AT_ONCE or memory > self._write_buffer_bytes // 2:
+            keys: list[bytes] = []
+            values: list[bytes | None] = []
+            for more_keys, more_values in step.rows:
+                keys += more_keys
+                values += more_values
+            self._write(keys, values, step.cleared)
         else:
             self.flush()  # Nothing else in the memtable: what comes is in one file, if it is in any.
-            self._write_in_pieces(puts, cleared)
+            self._write_in_pieces(step)
         self.flush()
 
-    def _memory_for(self, puts: Mapping[bytes, bytes | None]) -> int:
-        """About what a memtable takes for `puts`, at most."""
-        size = RECORD_OVERHEAD_BYTES * len(puts)
-        room = PUTS_AT_ONCE
-        for key, value in puts.items():
-            size += len(key) + len(value or b"")
-            room -= 1
-            if not room:
-                room = PUTS_AT_ONCE
-                give_way()
-        return size
-
-    def _write_in_pieces(
-        self, puts: Mapping[bytes, bytes | None], cleared: Sequence[tuple[bytes, bytes]]
-    ) -> None:
+    def _write_in_pieces(self, step: Step) -> None:
         self._half_way = True
-        for piece, ranges in in_pieces(puts, cleared, PUTS_AT_ONCE):
-            self.write(piece, ranges)
+        for keys, values, cleared in in_pieces(step, PUTS_AT_ONCE):
+            self._write(keys, values, cleared)
             give_way()
         self._half_way = False
 

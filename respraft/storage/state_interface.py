@@ -5,9 +5,12 @@ crash takes away the log brings back. A write is there whole or not at all after
 those before it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Protocol
+
+from respraft.storage.pieces import Step
 
 
 class StateStore(Protocol):
@@ -42,13 +45,23 @@ class StateStore(Protocol):
         """
         ...
 
-    def write_down(self, puts: Mapping[bytes, bytes | None], cleared: Sequence[tuple[bytes, bytes]]) -> None:
+    def write_down(self, step: Step) -> None:
         """Change the map in one atomic step that survives a crash when this returns, with all before it.
 
         Readable piece by piece before that. Any thread may call, beside reads, but beside no other write,
         flush, checkpoint or close: they might make half of it durable.
         """
         ...
+
+    def begin_write_down(self, build: Callable[[], Step]) -> "Future[None]":
+        """Have `write_down` make the step that `build` returns, behind all those that were begun before.
+
+        Where there is a thread for that, both run on it, and errors are the future's. Here: at once.
+        """
+        self.write_down(build())
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
 
     def flush(self) -> None:
         """Make every write that had returned when this was called survive a crash. Any thread may call."""

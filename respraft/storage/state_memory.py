@@ -11,6 +11,7 @@ from typing import Self
 
 import msgspec
 
+from respraft.storage.pieces import Step
 from respraft.storage.state_interface import StateStore
 
 
@@ -50,8 +51,11 @@ class MemoryStateStore(StateStore):
         if _change(self._map, *step):
             self._order = None
 
-    def write_down(self, puts: Mapping[bytes, bytes | None], cleared: Sequence[tuple[bytes, bytes]]) -> None:
-        self.write(puts, cleared)
+    def write_down(self, step: Step) -> None:
+        puts: dict[bytes, bytes | None] = {}
+        for keys, values in step.rows:
+            puts.update(zip(keys, values, strict=True))
+        self.write(puts, step.cleared)
         self.flush()
 
     def flush(self) -> None:

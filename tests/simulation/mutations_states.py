@@ -1,11 +1,12 @@
 """Deliberately broken variants of compaction and snapshots; see `mutations.py`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 from zlib import crc32
 
 from msgspec.structs import replace
 
+from respraft.commands.machine import KeyspaceMachine
 from respraft.config import RaftConfig
 from respraft.node.installing import Installing
 from respraft.peer.snapshot_transfer import Chunk, Offer, SnapshotMessage, SnapshotReceiver, Write
@@ -20,8 +21,7 @@ from respraft.replica.origin import Origin
 from respraft.replica.session import Session, SessionTable
 from respraft.replica.snapshots import Snapshots
 from respraft.storage import pieces
-from respraft.storage.pieces import HALF_WAY, Piece
-from respraft.storage.state_gathering import GatheringStateStore
+from respraft.storage.pieces import HALF_WAY, Piece, Step
 from tests.simulation import state_disk
 from tests.simulation.mutations import Mutation, Replacement
 from tests.simulation.state_disk import StateDisk
@@ -44,6 +44,9 @@ _CUTS: Final = {
     "wipes": 0.0,
 }
 
+
+# The same, and what is written becomes durable with a flush only.
+_LATE: Final = {**_CUTS, "gathered": 1000}
 
 # The same, and words are lost.
 _LOSSES: Final = {**_CUTS, "loss": 0.1, "resets": 4.0, "kills": 0.0}
@@ -183,18 +186,17 @@ def _dead_receivers_are_waited_for() -> Sequence[Replacement]:
 
 
 def _steps_have_no_mark() -> Sequence[Replacement]:
-    def in_pieces(puts: Any, cleared: Any, at_once: int) -> Iterator[Piece]:
-        for piece, ranges in original(puts, cleared, at_once):
-            unmarked = {key: value for key, value in piece.items() if key != HALF_WAY}
-            yield unmarked, ranges
+    def in_pieces(step: Step, at_once: int) -> Iterator[Piece]:
+        for keys, values, ranges in original(step, at_once):
+            yield (keys, values, ranges) if HALF_WAY not in keys else ((), (), ranges)
 
     original = pieces.in_pieces
     return [(state_disk, "in_pieces", in_pieces)]
 
 
 def _mark_goes_first() -> Sequence[Replacement]:
-    def in_pieces(puts: Any, cleared: Any, at_once: int) -> Iterator[Piece]:
-        first, *records, last = original(puts, cleared, at_once)
+    def in_pieces(step: Step, at_once: int) -> Iterator[Piece]:
+        first, *records, last = original(step, at_once)
         yield from (first, last, *records)
 
     original = pieces.in_pieces
@@ -202,26 +204,29 @@ def _mark_goes_first() -> Sequence[Replacement]:
 
 
 def _index_goes_down_first() -> Sequence[Replacement]:
-    def write_down(self: StateDisk, puts: Any, cleared: Any) -> None:
-        own = {key: value for key, value in puts.items() if key.startswith(META_PREFIX)}
-        original(self, own, ())
-        original(self, {key: value for key, value in puts.items() if key not in own}, cleared)
+    def write_down(self: StateDisk, step: Step) -> None:
+        rows = [row for keys, values in step.rows for row in zip(keys, values, strict=True)]
+        own = [row for row in rows if row[0].startswith(META_PREFIX)]
+        for cleared, some in ((), own), (step.cleared, [row for row in rows if row not in own]):
+            keys, values = [key for key, _ in some], [value for _, value in some]
+            original(self, Step(iter([(keys, values)]), cleared, len(some)))
 
     original = StateDisk.write_down
     return [(StateDisk, "write_down", write_down)]
 
 
 def _a_flush_waits_for_nothing() -> Sequence[Replacement]:
-    def flush(self: GatheringStateStore) -> None:
-        self._go_down()
+    def begin_flush(self: KeyspaceMachine) -> Callable[[], None]:
+        self._hand_over()
+        return lambda: None
 
-    return [(GatheringStateStore, "flush", flush)]
+    return [(KeyspaceMachine, "begin_flush", begin_flush)]
 
 
 STATE_MUTATIONS: Final = (
     Mutation("a state comes without its sessions", 30, _state_without_sessions, _CUTS, first=1),
-    Mutation("a flush counts up to its end", 60, _flushed_up_to_its_end, _CUTS, first=5),
-    Mutation("the log is cut without a flush", 30, _cut_without_a_flush, _CUTS),
+    Mutation("a flush counts up to its end", 60, _flushed_up_to_its_end, _LATE, first=5),
+    Mutation("the log is cut without a flush", 30, _cut_without_a_flush, _LATE),
     Mutation(
         "what came with a state is sent again", 60, _sent_again_after_the_session_was_lost, _CUTS, first=2
     ),

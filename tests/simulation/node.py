@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn, Protocol
 
-from respraft.commands.machine import KeyspaceMachine
+from respraft.commands.machine import RECORD_SHARE_BYTES, KeyspaceMachine
 from respraft.commands.table import lookup
 from respraft.config import TICK_MS, Config
 from respraft.node.driver import Driver
@@ -25,8 +25,8 @@ from respraft.replica.replica import Replica
 from respraft.replica.status import Identity, Outcome, ReplicaMessage
 from respraft.storage.interface import StorageFailed
 from respraft.storage.log_memory import MemoryDisk, MemoryLog, open_memory_log
-from respraft.storage.state_gathering import GatheringStateStore
 from respraft.storage.state_interface import StateStore
+from respraft.storage.state_thread import ThreadedStateStore
 from tests.simulation.clock import NodeClock, Schedule
 from tests.simulation.faults import Faults
 from tests.simulation.process import SimulatedClocks, SimulatedDisk, SimulatedLinks, SimulatedLoop
@@ -189,11 +189,9 @@ class Node:
 
     def opened(self, state: StateDisk) -> StateStore:
         """Return what the machine writes to, with `state` under it."""
-        gathered = self.world.faults.gathered
-        if not gathered:
+        if not self.world.faults.gathered:
             return state
-        thread = SimulatedThread(self)
-        return GatheringStateStore(state, records_max=gathered, bytes_max=1 << 20, thread=thread)
+        return ThreadedStateStore(state, thread=SimulatedThread(self))
 
     def say(self, text: str) -> None:
         """Add to the trace."""
@@ -228,9 +226,12 @@ class Node:
         self.states = {self.state_number: self.states[self.state_number]}
         self._watched(self.state)
         self.store = self.opened(self.state)
-        # What the machine itself gathers, before it is written at all, is little where that is tried.
-        most = {"gathered_records_max": 2} if world.faults.gathered else {}
-        self.machine = KeyspaceMachine(self.store, lookup=lookup, rng=random.Random(seeds[0]), **most)
+        self.machine = KeyspaceMachine(
+            self.store,
+            lookup=lookup,
+            rng=random.Random(seeds[0]),
+            changed_bytes_max=world.faults.gathered * RECORD_SHARE_BYTES,
+        )
         hard_state = self.log.hard_state()
         self.core = self._core(hard_state, random.Random(seeds[1]))
         self.core.watch = lambda ready: world.ready(self, ready)

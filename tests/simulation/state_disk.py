@@ -1,7 +1,7 @@
 """The state of a simulated node: its disk, and the thread that brings down what has gathered in memory.
 
-What the driver's machine writes to is `storage/state_gathering.py` as in production, or in some runs the disk
-itself. A layer goes down in the pieces of production (`storage/pieces.py`), and the power may fail behind
+What the driver's machine writes to is `storage/state_thread.py` as in production, or in some runs the disk
+itself. A step goes down in the pieces of production (`storage/pieces.py`), and the power may fail behind
 each. All of a step is lost then, as with RocksDB, whose memtable becomes one file. In the one case in which
 half of it stays (`half_steps`) it has to be known by its mark, so that nobody starts with it.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from respraft.raft.message import Index
 from respraft.replica.applier import META_APPLIED, decode_applied
 from respraft.replica.machine import META_PREFIX
-from respraft.storage.pieces import HALF_WAY, in_pieces
+from respraft.storage.pieces import HALF_WAY, Step, in_pieces
 from respraft.storage.state_memory import MemoryStateStore
 
 if TYPE_CHECKING:
@@ -44,14 +44,14 @@ class StateDisk(MemoryStateStore):
         super().write(puts, cleared)
         self.after_write()
 
-    def write_down(self, puts: Mapping[bytes, bytes | None], cleared: Sequence[tuple[bytes, bytes]]) -> None:
-        if len(puts) <= self.piece_puts:
-            super().write_down(puts, cleared)
+    def write_down(self, step: Step) -> None:
+        if step.count <= self.piece_puts:
+            super().write_down(step)
             return
         self.flush()
         self.half_way = True
-        for piece, ranges in in_pieces(puts, cleared, self.piece_puts):
-            self.write(piece, ranges)
+        for keys, values, cleared in in_pieces(step, self.piece_puts):
+            self.write(dict(zip(keys, values, strict=True)), cleared)
         self.half_way = False
         self.flush()
 

@@ -38,11 +38,14 @@ class Session:
         self.context.work_left = READ_WORK_MAX
 
     def commit(self) -> None:
-        puts: dict[bytes, bytes | None] = {}
-        cleared: list[tuple[bytes, bytes]] = []
         for overlay in self.context.overlays:
-            overlay.drain(puts, cleared)
-        self.store.write(puts, cleared)
+            puts: dict[bytes, bytes | None] = {}
+            generation, _ = overlay.hand_over(puts)
+            if generation is not None:
+                for keys, values in generation.rows():
+                    puts.update(zip(keys, values, strict=True))
+                self.store.write(puts, generation.cleared())
+                generation.written = True
         self.context.journal.clear()
 
 
@@ -57,7 +60,7 @@ def context(session: Session) -> Context:
 
 
 def put_hash(context: Context, key: bytes, deadline: int = 0) -> None:
-    old = context.overlay.view.get(key)
+    old = context.overlay.get(key)
     context.overlay.put(key, encode_record(HASH, deadline, 7, b"meta"), old)
 
 
@@ -275,37 +278,60 @@ def test_undo_takes_back_the_clearing_of_databases(session: Session, context: Co
     assert context.get_string(b"pending") == b"2"
     assert context.exists_in(0, b"committed")
     assert [overlay.count for overlay in context.overlays[:4]] == [1, 0, 0, 2]
-    assert not any(overlay.hidden for overlay in context.overlays)
     before = dict(session.store.iterate(b"", b"\xff"))
     session.commit()
     after = dict(session.store.iterate(b"", b"\xff"))
     assert len(after) == len(before) + 1
 
 
-def test_the_size_of_the_view_is_counted_through_every_change(session: Session, context: Context) -> None:
-    def check() -> None:
-        view = overlay.view
-        assert overlay.view_bytes == sum(
-            ENTRY_OVERHEAD_BYTES + len(key) + len(record or b"") for key, record in view.items()
+def test_the_size_of_what_was_fetched_is_counted_through_every_change(
+    session: Session, context: Context
+) -> None:
+    def check(keys: str) -> None:
+        fetched = overlay.fetched
+        assert overlay.fetched_bytes == sum(
+            ENTRY_OVERHEAD_BYTES + len(key) + len(record or b"") for key, record in fetched.items()
         )
+        assert sorted(fetched) == keys.encode().split()
 
     overlay = context.overlay
-    context.set_string(b"a", b"12345", deadline=NOON + 5)
-    context.set_string(b"a", b"1")
+    for number in range(2):  # What is written last is the only one that needs not be read again.
+        context.set_string(b"a", b"12345", deadline=NOON + 5)
+        context.set_string(b"b", b"1")
+        context.set_string(b"c", b"1")
+        session.commit()
+        context.set_string(b"last", b"%d" % number)
+        session.commit()
+    check("")
+    context.get_string(b"a")
     context.get_string(b"missing")
-    check()
-    session.commit()
+    check("a missing")
     context.set_deadline(b"a", NOON + 5)
     context.rename(b"a", b"b")
+    check("missing")
     context.clear()
     context.set_string(b"c", b"1")
-    check()
+    context.get_string(b"none")
+    check("")
     context.undo()
-    check()
-    session.commit()
+    check("missing")
+    overlay.prefetch([b"a", b"c", b"x", b"yy", b"x"])
+    check("c missing x yy")
+    overlay.set_strings([b"c", b"x", b"new"], [b"1", b"2", b"3"], 1)
+    check("missing yy")
     overlay.forget(1)
-    check()
-    overlay.prefetch([b"a", b"x", b"yy", b"x"])
-    check()
+    check("yy")
     overlay.forget(100)
-    assert (overlay.view_bytes, overlay.view) == (0, {})
+    check("")
+
+
+def test_what_is_left_of_many_changes_is_weighed(context: Context) -> None:
+    overlay = context.overlay
+    for _ in range(10):
+        context.set_string(b"key", bytes(1000), deadline=NOON + 5)
+    overlay.set_strings([b"a", b"a", b"key"], [bytes(500), bytes(100), b""], 1)
+    before = overlay.young_bytes
+    overlay.weigh()
+    records, index = (3 + 9) + (1 + 9 + 100), 2 + 8 + 3
+    assert overlay.young_bytes == records + index
+    assert before > 10_000

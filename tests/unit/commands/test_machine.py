@@ -8,7 +8,7 @@ import pytest
 
 from respraft.columns import Columns
 from respraft.commands.context import READ_WORK_MAX, WRITE_WORK_MAX, Context
-from respraft.commands.machine import EXPIRE_KEYS_MAX, READ_BYTES_MAX, KeyspaceMachine
+from respraft.commands.machine import EXPIRE_KEYS_MAX, READ_BYTES_MAX, RECORD_SHARE_BYTES, KeyspaceMachine
 from respraft.commands.spec import ALL_KEYS, ONE_KEY, CommandSpec, Kind
 from respraft.commands.strings import STRING_BYTES_MAX
 from respraft.commands.table import lookup
@@ -17,9 +17,9 @@ from respraft.resp.errors import ReplyError, busy, string_too_long
 from respraft.resp.replies import OK, Reply
 from respraft.storage.interface import StorageFailed
 from respraft.storage.state import RocksStateStore
-from respraft.storage.state_gathering import GatheringStateStore
 from respraft.storage.state_interface import StateStore
 from respraft.storage.state_memory import MemoryStateStore
+from respraft.storage.state_thread import ThreadedStateStore
 
 NOON = 1_700_000_000_000
 
@@ -53,10 +53,16 @@ def words(line: str) -> list[bytes]:
 class Node:
     """A machine that is driven as a replica drives it: one entry after the other, at the log's time."""
 
-    def __init__(self, store: StateStore, *rows: CommandSpec, view_bytes_max: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        store: StateStore,
+        *rows: CommandSpec,
+        fetched_bytes_max: int = 1 << 20,
+        changed_bytes_max: int = 100 * RECORD_SHARE_BYTES,
+    ) -> None:
         self.store = store
         self._lookup = with_rows(*rows)
-        self._view_bytes_max = view_bytes_max
+        self._limits = {"fetched_bytes_max": fetched_bytes_max, "changed_bytes_max": changed_bytes_max}
         self._begin()
         self.index = 0
         self.time_ms = NOON
@@ -82,19 +88,22 @@ class Node:
         self.machine.flush()
         self._begin()
 
+    def crash(self) -> None:
+        assert isinstance(self.store, MemoryStateStore)
+        self.store.crash()
+        self._begin()
+
     def _begin(self) -> None:
-        self.machine = KeyspaceMachine(
-            self.store, lookup=self._lookup, rng=random.Random(0), view_bytes_max=self._view_bytes_max
-        )
+        self.machine = KeyspaceMachine(self.store, lookup=self._lookup, rng=random.Random(0), **self._limits)
 
 
-@pytest.fixture(params=["rocks", "gathering", "memory"])
+@pytest.fixture(params=["rocks", "thread", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateStore]:
     store: StateStore = MemoryStateStore()
     if request.param != "memory":
         store = RocksStateStore(tmp_path, write_buffer_bytes=1 << 20, block_cache_bytes=1 << 20)
-    if request.param == "gathering":  # As in production.
-        store = GatheringStateStore(store, records_max=100, bytes_max=1 << 20)
+    if request.param == "thread":  # As in production.
+        store = ThreadedStateStore(store)
     yield store
     store.close()
 
@@ -122,21 +131,21 @@ def test_a_run_is_readable_whole_once_it_is_committed(node: Node) -> None:
     assert node.machine.meta(b"applied") == b"3"
 
 
-@pytest.mark.parametrize("view_bytes_max", [0, 1 << 20])
+@pytest.mark.parametrize("fetched_bytes_max", [0, 1 << 20])
 def test_plain_sets_behind_a_clear_in_the_same_batch_begin_anew(
-    store: StateStore, view_bytes_max: int
+    store: StateStore, fetched_bytes_max: int
 ) -> None:
-    node = Node(store, view_bytes_max=view_bytes_max)
+    node = Node(store, fetched_bytes_max=fetched_bytes_max)
     node.run("SET b 1", "SET c 1")
     node.run("SET a 0", "FLUSHALL", "SET a 1", "INCR b", "SET b 2", "SET c 3")
     assert node.read("GET a", "GET b", "DBSIZE", "KEYS [ab]") == [b"1", b"2", 3, [b"b", b"a"]]
 
 
-@pytest.mark.parametrize("view_bytes_max", [0, 1 << 20])
+@pytest.mark.parametrize("fetched_bytes_max", [0, 1 << 20])
 def test_plain_sets_count_a_key_once_however_often_and_drop_its_deadline(
-    store: StateStore, view_bytes_max: int
+    store: StateStore, fetched_bytes_max: int
 ) -> None:
-    node = Node(store, view_bytes_max=view_bytes_max)
+    node = Node(store, fetched_bytes_max=fetched_bytes_max)
     node.run("SET a 1 PX 1000", "SET b 1")
     node.run("SET a 2", "set c 1", "SET a 3", "Set c 2", "SET d 1", "SET d 2")
     assert node.read("GET a", "TTL a", "GET c", "GET d", "DBSIZE") == [b"3", -1, b"2", b"2", 4]
@@ -202,7 +211,7 @@ def test_attached_reads_leave_the_state_as_it_is_without_them() -> None:
 
 def test_runs_gather_before_they_are_written_and_are_lost_and_replayed_whole() -> None:
     store = MemoryStateStore()
-    machine = KeyspaceMachine(store, lookup=lookup, gathered_records_max=3)
+    machine = KeyspaceMachine(store, lookup=lookup, changed_bytes_max=3 * RECORD_SHARE_BYTES)
     for index in range(1, 4):
         machine.apply(index, NOON, [[b"INCR", b"n%d" % index], [b"INCR", b"all"]], (), ())
         machine.commit({b"applied": b"%d" % index})
@@ -213,14 +222,6 @@ def test_runs_gather_before_they_are_written_and_are_lost_and_replayed_whole() -
     assert again.read([(0, [b"MGET", b"n2", b"n3", b"all"])], NOON, NOON) == [[b"1", None, b"2"]]
     machine.flush()
     assert KeyspaceMachine(store, lookup=lookup).meta(b"applied") == b"3"
-
-
-def test_what_the_expiry_index_gains_is_written_at_once() -> None:
-    store = MemoryStateStore()
-    machine = KeyspaceMachine(store, lookup=lookup)
-    machine.apply(1, NOON, [[b"SET", b"k", b"v", b"PX", b"10"]], (), ())
-    machine.commit({b"applied": b"1"})
-    assert KeyspaceMachine(store, lookup=lookup).meta(b"applied") == b"1"
 
 
 def test_databases_are_apart(node: Node) -> None:
@@ -458,8 +459,8 @@ def replay(node: Node, *, first: int = 0, runs_of: int = 1) -> None:
 def test_the_state_depends_on_the_entries_only(store: StateStore) -> None:
     digests: list[bytes] = []
     for runs_of in (1, 2, 6):
-        for view_bytes_max in (0, 1 << 20):
-            node = Node(MemoryStateStore(), view_bytes_max=view_bytes_max)
+        for fetched_bytes_max in (0, 1 << 20):
+            node = Node(MemoryStateStore(), fetched_bytes_max=fetched_bytes_max)
             replay(node, runs_of=runs_of)
             digests.append(node.machine.digest())
     node = Node(store)
@@ -469,13 +470,14 @@ def test_the_state_depends_on_the_entries_only(store: StateStore) -> None:
 
 
 @pytest.mark.parametrize("flushed_at", range(len(HISTORY) + 1))
-@pytest.mark.parametrize("writes_kept", [0, 1, 2])
-def test_a_crash_at_any_entry_and_the_replay_give_the_same_state(flushed_at: int, writes_kept: int) -> None:
+@pytest.mark.parametrize("changed_records_max", [0, 2, 100])
+def test_a_crash_at_any_entry_and_the_replay_give_the_same_state(
+    flushed_at: int, changed_records_max: int
+) -> None:
     undisturbed = Node(MemoryStateStore())
     replay(undisturbed)
 
-    store = MemoryStateStore()
-    node = Node(store)
+    node = Node(MemoryStateStore(), changed_bytes_max=changed_records_max * RECORD_SHARE_BYTES)
     for index, lines in enumerate(HISTORY):
         if index == flushed_at:
             node.machine.flush()
@@ -484,8 +486,7 @@ def test_a_crash_at_any_entry_and_the_replay_give_the_same_state(flushed_at: int
         node.apply(*lines)
         node.machine.expire(index, node.time_ms)
         node.machine.commit({b"applied": b"%d" % (index + 1)})
-    store.crash(writes_kept=writes_kept)
-    node.restart()
+    node.crash()
     replay(node, first=int(node.machine.meta(b"applied") or b"0"))
     assert node.machine.digest() == undisturbed.machine.digest()
     assert node.machine.next_deadline() == undisturbed.machine.next_deadline()
@@ -503,19 +504,26 @@ def test_the_digest_tells_states_apart(node: Node) -> None:
     assert len(seen) == 6, "an empty keyspace looks as in the beginning, everything else differs"
 
 
-def test_the_view_stays_within_its_limit_and_forgets_nothing_that_counts(store: StateStore) -> None:
+def test_what_is_fetched_stays_within_its_limit_and_nothing_is_forgotten_that_counts(
+    store: StateStore,
+) -> None:
     limit = 40_000
-    node = Node(store, view_bytes_max=limit)
+    node = Node(store, fetched_bytes_max=limit)
     for number in range(0, 3000, 100):
         node.run(*(f"SET k{at} {'x' * 100}" for at in range(number, number + 100)))
-        assert node.machine.view_bytes <= limit
     node.run("SET elsewhere " + "x" * 50_000, database=3)
-    assert node.machine.view_bytes == 0, "the largest database forgets first, and here it is all of one value"
+    node.restart()
     assert node.read(*(f"STRLEN k{at}" for at in range(3000)), "DBSIZE") == [100] * 3000 + [3000]
-    assert node.machine.view_bytes <= limit
+    assert node.machine.fetched_bytes <= limit
+    node.read(*(f"STRLEN k{at}" for at in range(100)))
+    assert 100 * 110 < node.machine.fetched_bytes <= limit
     assert node.read("STRLEN elsewhere", "DBSIZE", database=3) == [50_000, 1]
+    assert node.machine.fetched_bytes <= limit, "the largest database forgets first, of whatever size"
+    node.run("APPEND elsewhere y", database=3)
+    node.run("STRLEN k1", "APPEND k2 y")
+    assert node.machine.fetched_bytes <= limit
     node.run("FLUSHALL")
-    assert node.machine.view_bytes == 0
+    assert node.machine.fetched_bytes == 0
     assert node.read(*(f"GET k{at}" for at in range(3000)), "DBSIZE") == [None] * 3000 + [0]
 
 

@@ -1,13 +1,12 @@
 """A write in pieces: the mark is the first thing and the last, and nothing is left out."""
 
-from respraft.storage.pieces import HALF_WAY, in_pieces
+from respraft.storage.pieces import HALF_WAY, Step, in_pieces
 
 
 def test_the_mark_stands_around_everything() -> None:
-    puts = {b"%d" % number: b"x" for number in range(5)} | {b"gone": None}
-    first, *records, last = in_pieces(puts, [(b"a", b"b")], at_once=4)
-    assert first == ({HALF_WAY: b""}, [(b"a", b"b")])
-    assert [len(piece) for piece, _ in records] == [4, 2]
-    assert {key: value for piece, _ in records for key, value in piece.items()} == puts
-    assert not any(ranges for _, ranges in records), "they would empty what has just been put"
-    assert last == ({HALF_WAY: None}, ())
+    rows: list[tuple[list[bytes], list[bytes | None]]]
+    rows = [([b"1", b"2", b"3", b"4", b"5"], [b"x", b"x", None, b"x", b"x"]), ([b"6"], [b"y"])]
+    first, *records, last = in_pieces(Step(iter(rows), [(b"a", b"b")], 6, 12), at_once=4)
+    assert first == ((HALF_WAY,), (b"",), [(b"a", b"b")])
+    assert records == [(rows[0][0][:4], rows[0][1][:4], ()), ([b"5"], [b"x"], ()), (*rows[1], ())]
+    assert last == ((HALF_WAY,), (None,), ())

@@ -4,17 +4,19 @@ import random
 import re
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 
 from respraft.storage.interface import StartRefused, StorageFailed
+from respraft.storage.pieces import Rows, Step
 from respraft.storage.state import RocksStateStore
-from respraft.storage.state_gathering import GatheringStateStore
 from respraft.storage.state_interface import StateStore
 from respraft.storage.state_memory import MemoryStateStore
+from respraft.storage.state_thread import ThreadedStateStore
+from tests.unit.storage.steps import step_of
 
 LOW, HIGH = b"", b"\xff"
 
@@ -57,11 +59,11 @@ class RocksDisk:
         return RocksStateStore(self._path(), write_buffer_bytes=1 << 20, block_cache_bytes=1 << 20)
 
 
-class GatheringDisk(RocksDisk):
-    """The same, with what gathers over it."""
+class ThreadedDisk(RocksDisk):
+    """The same, with its thread."""
 
     def _open(self) -> StateStore:
-        return GatheringStateStore(super()._open(), records_max=300, bytes_max=1 << 20)
+        return ThreadedStateStore(super()._open())
 
 
 class MemoryDisk:
@@ -77,7 +79,7 @@ class MemoryDisk:
         return self.store
 
 
-@pytest.fixture(params=[RocksDisk, GatheringDisk, MemoryDisk])
+@pytest.fixture(params=[RocksDisk, ThreadedDisk, MemoryDisk])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
     make: Callable[[Path], Disk] = request.param
     return make(tmp_path)
@@ -156,22 +158,16 @@ def test_a_crash_takes_away_what_was_not_flushed_and_nothing_else(disk: Disk) ->
 def test_what_is_written_down_survives_a_crash_with_all_before_it(disk: Disk) -> None:
     disk.store.write({b"a": b"1", b"b1": b"1", b"c": b"1"})
     many = {b"%05d" % number: b"2" for number in range(2000)}
-    disk.store.write_down(many | {b"a": None, b"b2": b"2"}, [(b"b", b"c")])
+    disk.store.write_down(step_of(many | {b"a": None, b"b2": b"2"}, [(b"b", b"c")]))
     disk.store.write({b"c": b"3"})
     assert everything(disk.crash()) == many | {b"b2": b"2", b"c": b"1"}
 
 
-class Breaking(dict[bytes, bytes | None]):
-    """Records of which the last ones can be had only once: for their size to be looked at."""
-
-    looks = 0
-
-    def items(self) -> Any:
-        self.looks += 1
-        for number, row in enumerate(super().items()):
-            if number == 3000 and self.looks > 1:
-                raise StorageFailed("no more")
-            yield row
+def breaking() -> Iterator[Rows]:
+    """4,000 records, the last of which cannot be had."""
+    for start in range(0, 3000, 100):
+        yield [b"%05d" % number for number in range(start, start + 100)], [b"2"] * 100
+    raise StorageFailed("no more")
 
 
 def test_half_a_large_write_does_not_survive(tmp_path: Path) -> None:
@@ -179,7 +175,7 @@ def test_half_a_large_write_does_not_survive(tmp_path: Path) -> None:
     store = RocksStateStore(path, write_buffer_bytes=64 << 20, block_cache_bytes=1 << 20)
     store.write({b"a": b"1"})
     with pytest.raises(StorageFailed, match="no more"):
-        store.write_down(Breaking({b"%05d" % number: b"2" for number in range(4000)}), [(b"a", b"b")])
+        store.write_down(Step(breaking(), [(b"a", b"b")], 4000, 24_000))
     assert store.get(b"02000") == b"2", "it went in pieces"
     store.close()
     shutil.copytree(path, copy)
@@ -191,7 +187,7 @@ def test_half_a_large_write_does_not_survive(tmp_path: Path) -> None:
 def test_half_a_large_write_that_was_flushed_refuses_the_start(tmp_path: Path) -> None:
     store = RocksStateStore(tmp_path, write_buffer_bytes=64 << 20, block_cache_bytes=1 << 20)
     with pytest.raises(StorageFailed, match="no more"):
-        store.write_down(Breaking({b"%05d" % number: b"2" for number in range(4000)}), [])
+        store.write_down(Step(breaking(), (), 4000, 24_000))
     store.flush()  # As RocksDB does it when a full disk has room again.
     shutil.copytree(tmp_path, tmp_path / "copy")
     with pytest.raises(StartRefused, match="half a write"):
