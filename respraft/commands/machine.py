@@ -57,8 +57,8 @@ CHANGED_BYTES_MAX: Final = 64 << 20
 usually comes earlier."""
 
 RECORD_SHARE_BYTES: Final = 640
-"""Of that memory, what one record may take: 105,000 records of 64 MiB. With key and value of 116 bytes it takes
-half of that; there may be as many again that are on their way, or have arrived and are good for reads."""
+"""Of that memory, what one record may take: 105,000 records of 64 MiB. With key and value of 116 bytes it
+takes half of that; as many again may be on their way, or have arrived and be good for reads."""
 
 FETCHED_BYTES_MAX: Final = 32 << 20
 """Memory for records that were read from the store: 100,000 keys of 100 bytes with their overhead."""

@@ -3,8 +3,8 @@
 What is tuned, and why (microseconds a key, 100-byte values, batches of 50 puts, 1,000,000 keys):
 
 * A memtable is a skip list, and memory that was not touched lately is what makes it slow: a put costs 1.0
-  in one of 8 MiB, 1.4 in one of 16, 2.4 in one of 64. What comes here was gathered (`commands/generation.py`),
-  and is flushed at once: a memtable holds what was gathered, some 14 MiB, and never fills up.
+  in one of 8 MiB, 1.4 in one of 16, 2.4 in one of 64. What comes here was gathered (`generation.py`), and
+  is flushed at once: a memtable holds what was gathered, some 14 MiB, and never fills up.
 * `Rdict.write` keeps the interpreter locked, 0.1 to 0.3 s for 92,000 records: a large write goes in pieces.
   They are one atomic step all the same: they are all that the memtable holds, it has room for twice as much,
   and nobody flushes before the last of them. A memtable becomes one file, which counts whole or not at all.
