@@ -6,8 +6,8 @@ Flushes and checkpoints take their turn there as well: beside a step that is hal
 it durable. Reads go to the store below at once, and see a step piece by piece; whoever began it still has
 what is in it.
 
-A step that fails is told to all that come behind it, and none of them is made: they would be newer than what
-is missing.
+A step that fails, for whatever reason, is told to all that come behind it, and none of them is made: they
+would be newer than what is missing.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,7 +51,7 @@ class ThreadedStateStore(StateStore):
         self.begin_write_down(lambda: step).result()
 
     def begin_write_down(self, build: Callable[[], Step]) -> Future[None]:
-        return self._submit(lambda: self._store.write_down(build()))
+        return self._submit(lambda: self._make(build))
 
     def flush(self) -> None:
         self._submit(self._store.flush).result()
@@ -68,6 +68,15 @@ class ThreadedStateStore(StateStore):
 
     def _submit(self, task: Callable[[], _Result]) -> "Future[_Result]":
         return self._writer.submit(self._do, task)
+
+    def _make(self, build: Callable[[], Step]) -> None:
+        """On the thread. Disk, memory or a mistake of ours: whatever breaks it off, half of it is missing."""
+        try:
+            self._store.write_down(build())
+        except StorageFailed:
+            raise
+        except Exception as error:
+            raise StorageFailed(f"a write of the state broke off: {error!r}") from error
 
     def _do(self, task: Callable[[], _Result]) -> _Result:
         """On the thread."""

@@ -1,13 +1,14 @@
 """The thread of a state store: one step after the other, none past one that failed."""
 
 import threading
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from respraft.storage.interface import StorageFailed
-from respraft.storage.pieces import Step
+from respraft.storage.pieces import Rows, Step
 from respraft.storage.state_memory import MemoryStateStore
 from respraft.storage.state_thread import ThreadedStateStore
 from tests.unit.storage.by_hand import ByHand
@@ -114,6 +115,32 @@ def test_nothing_is_written_behind_a_step_that_failed() -> None:
         store.checkpoint(Path("picture"))
     with pytest.raises(StorageFailed, match="no space"):
         store.close()
+    assert everything(below) == {}, "it would be newer than what is missing"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("select"), KeyError(b"a mistake of ours")])
+@pytest.mark.parametrize("built", [False, True])
+def test_nothing_is_written_behind_a_step_that_broke_off_for_whatever_reason(
+    error: Exception, built: bool
+) -> None:
+    def rows() -> Iterator[Rows]:
+        yield [b"a"], [b"1"]
+        raise error
+
+    def build() -> Step:
+        if not built:
+            raise error
+        return Step(rows(), count=2)
+
+    below = MemoryStateStore()
+    store = ThreadedStateStore(below, ByHand())
+    first = store.begin_write_down(build)
+    second = store.begin_write_down(lambda: step_of({b"b": b"2"}))
+    for future in (first, second):
+        with pytest.raises(StorageFailed):
+            future.result()
+    with pytest.raises(StorageFailed):
+        store.flush()
     assert everything(below) == {}, "it would be newer than what is missing"
 
 
