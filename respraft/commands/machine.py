@@ -57,8 +57,9 @@ CHANGED_BYTES_MAX: Final = 64 << 20
 usually comes earlier."""
 
 RECORD_SHARE_BYTES: Final = 640
-"""Of that memory, what one record may take: 105,000 records of 64 MiB. With key and value of 116 bytes it
-takes half of that; as many again may be on their way, or have arrived and be good for reads."""
+"""Of that memory, what one row for the store may take, a record or an entry of the expiry index that comes or
+goes: 105,000 rows of 64 MiB. A record with key and value of 116 bytes takes half of that; as many again may
+be on their way, or have arrived and be good for reads."""
 
 FETCHED_BYTES_MAX: Final = 32 << 20
 """Memory for records that were read from the store: 100,000 keys of 100 bytes with their overhead."""
@@ -98,7 +99,7 @@ class KeyspaceMachine:
         self._lookup = lookup
         self._rng = random.Random() if rng is None else rng
         self._fetched_bytes_max = fetched_bytes_max
-        self._changed_records_max = changed_bytes_max // RECORD_SHARE_BYTES
+        self._changed_rows_max = changed_bytes_max // RECORD_SHARE_BYTES
         self._changed_bytes_max = changed_bytes_max // 2
         self._overlays = self._fresh_overlays()
         self._context = Context(self._overlays, self._rng)
@@ -161,11 +162,11 @@ class KeyspaceMachine:
         """End the run. It goes to the store with those before and behind it, in one atomic write."""
         self._meta.update(meta)
         self._uncommitted = False
-        records = size = 0
+        rows = size = 0
         for overlay in self._overlays:
-            records += overlay.changed_records
+            rows += overlay.changed_rows
             size += overlay.young_bytes
-        if records >= self._changed_records_max or self._too_large(size):
+        if rows >= self._changed_rows_max or self._too_large(size):
             while self._on_way:  # Or they would pile up: this thread is quicker than the store.
                 self._on_way.popleft().result()
             self._hand_over()

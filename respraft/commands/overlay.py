@@ -102,7 +102,7 @@ class Overlay:
         self.fetched_bytes = 0
         """About what `fetched` takes in memory."""
         self.young_bytes = 0
-        """Bytes of the keys and records that were put since the last hand-over, at least of what is left."""
+        """Bytes of what was put since the last hand-over, expiry index included: at least of what is left."""
         self.written_bytes = 0
         """Bytes of records put in the present entry, those overwritten or undone included."""
         self._stored_counts = decode_counts(store.get(count_key(number)))
@@ -178,8 +178,7 @@ class Overlay:
         if old is None:
             self.count += 1
         elif old[0] & HAS_DEADLINE:
-            self._young.put_index(index_key(self.number, deadline_of(old), key), None)
-            self.expiring -= 1
+            self._drop_deadline(key, old)
         if record is None:
             self.count -= 1
             return
@@ -269,8 +268,13 @@ class Overlay:
         for key in keys:
             record = self.get(key)
             if record is not None and record[0] & HAS_DEADLINE:
-                self._young.put_index(index_key(self.number, deadline_of(record), key), None)
-                self.expiring -= 1
+                self._drop_deadline(key, record)
+
+    def _drop_deadline(self, key: bytes, record: bytes) -> None:
+        entry = index_key(self.number, deadline_of(record), key)
+        self._young.put_index(entry, None)
+        self.young_bytes += len(entry)
+        self.expiring -= 1
 
     def clear(self) -> Cleared:
         """Remove every record; return what `restore` needs to undo that."""
@@ -347,17 +351,21 @@ class Overlay:
 
         Returns:
             What is to go to the store now, if anything was changed, and those that were written earlier
-            and that nobody looks at any more.
+            and that nobody looks at any more. They go even if nothing was changed here: else each database
+            would keep as much memory as is meant for all of them.
         """
         counts = (self.count, self.expiring)
         if counts != self._stored_counts:
             puts[count_key(self.number)] = encode_counts(*counts)
             self._stored_counts = counts
+        over: list[Generation] = []
+        done: list[Generation] = []
+        for generation in self._older:  # Each is looked at once: the thread may mark it meanwhile.
+            (done if generation.written else over).append(generation)
         young = self._young
         if young.empty:
-            return None, []
-        over = [generation for generation in self._older if not generation.written]
-        done = [generation for generation in self._older if generation.written]
+            self._older = over
+            return None, done
         self._older = [young, *over]
         self._young = Generation(self.number)
         self._records = self._young.records
@@ -371,9 +379,9 @@ class Overlay:
         self.young_bytes = keys + sum(map(len, filter(None, young.records.values())))
 
     @property
-    def changed_records(self) -> int:
-        """Return how many records were changed since the last hand-over."""
-        return len(self._records)
+    def changed_rows(self) -> int:
+        """Return how many rows there are for the store since the last hand-over."""
+        return self._young.count
 
     def forget(self, keys_max: int) -> None:
         """Drop the oldest of what was fetched."""

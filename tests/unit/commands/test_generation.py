@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from respraft.commands.machine import RECORD_SHARE_BYTES, KeyspaceMachine
+from respraft.commands.record import DATABASES
 from respraft.commands.table import lookup
 from respraft.resp.replies import Reply
 from respraft.storage.interface import StorageFailed
@@ -142,6 +143,15 @@ def test_it_goes_down_by_itself_when_there_are_too_many_records() -> None:
     assert len(layered.thread.tasks) == 1
 
 
+def test_what_goes_to_the_expiry_index_counts_as_well() -> None:
+    layered = Layered(records_max=100)
+    for number in range(98):
+        layered.run(f"PSETEX a {number + 1000} 1")
+    assert not layered.thread.tasks
+    layered.run("PSETEX a 2000 1")
+    assert layered.thread.tasks, "one record, and 99 deadlines that are not its deadline any more"
+
+
 def test_it_goes_down_by_itself_when_it_is_too_large_with_what_was_written_over_not_counted() -> None:
     layered = Layered(records_max=100)
     value = "x" * 1000
@@ -151,6 +161,19 @@ def test_it_goes_down_by_itself_when_it_is_too_large_with_what_was_written_over_
     for number in range(25):
         layered.run(f"SET c{number} {value}")
     assert layered.thread.tasks
+
+
+def test_what_has_arrived_stays_until_something_else_goes_whatever_database_that_is_of() -> None:
+    layered = Layered()
+    kept = []
+    for number in range(DATABASES):
+        layered.index += 1
+        layered.machine.apply(layered.index, NOON, [[b"SET", b"a", b"1"]], [number], ())
+        layered.machine.commit({})
+        layered.machine.flush()
+        kept.append(sum([len(overlay._older) for overlay in layered.machine._overlays]))
+    assert max(kept) == 1, "or each database would keep as much memory as all may have"
+    assert layered.read("GET a") == b"1"
 
 
 def test_no_more_than_one_is_on_its_way_and_one_gathers() -> None:

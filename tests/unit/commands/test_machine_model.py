@@ -1,6 +1,7 @@
 """Random histories of the keyspace against a dict: whatever is written, undone, cleared, expired or lost."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
@@ -107,7 +108,7 @@ command = st.one_of(
 ).map(list)
 batch = st.lists(st.tuples(st.sampled_from(DATABASES), command), max_size=6)
 entry = st.tuples(st.integers(0, 15), batch)  # Milliseconds since the entry before, and its commands.
-after = st.sampled_from(["nothing", "commit", "commit", "flush", "begin flush", "step", "crash"])
+after = st.sampled_from(["nothing", "commit", "commit", "flush", "begin flush", "step", "crash", "go over"])
 
 
 class Run:
@@ -145,6 +146,19 @@ class Run:
             self.apply(index)
         self.commit()
 
+    def go_over(self) -> None:
+        """Take over the state that a crash would leave, while what is on its way to this one goes on."""
+        self.commit()
+        arrived = Path(f"state {len(self.entries)}")
+        self.disk.checkpoint(arrived)
+        before, self.disk = self.thread, MemoryStateStore.loaded(self.disk.checkpoints[arrived])
+        self.thread = ByHand()
+        self.machine.restore(ThreadedStateStore(self.disk, self.thread))
+        for index in range(int(self.machine.meta(b"applied") or b"0"), len(self.entries)):
+            self.apply(index)
+        self.commit()
+        before.shutdown()
+
 
 @settings(max_examples=200)
 @given(
@@ -167,6 +181,8 @@ def test_the_keyspace_does_what_a_dict_does(
             model.apply(database, args, now)
         if what == "crash":
             run.crash()
+        elif what == "go over":
+            run.go_over()
         elif what != "nothing":
             run.commit()
         if what == "flush":
@@ -183,20 +199,25 @@ def check(machine: KeyspaceMachine, model: Model, now: int) -> None:
     for overlay in machine._overlays:
         changed = {key for generation in (overlay._young, *overlay._older) for key in generation.records}
         assert not changed & overlay.fetched.keys(), "who writes a key takes it out of what was fetched"
+        counted = overlay.young_bytes
+        overlay.weigh()
+        assert counted >= overlay.young_bytes, "what has gathered is larger than the store is told"
+        overlay.young_bytes = counted
     deadlines = [deadline for _, deadline in model.live.values() if deadline]
     first = machine.next_deadline()
     assert (first is None) <= (not deadlines)
     assert first is None or not deadlines or first <= min(deadlines)
     for database in DATABASES:
         expected = {key: kept for (number, key), kept in model.live.items() if number == database}
-        lines = [[b"KEYS", b"*"], [b"SCAN", b"0", b"COUNT", b"100"], [b"DBSIZE"]]
+        lines = [[b"KEYS", b"*"], [b"SCAN", b"0", b"COUNT", b"100"], [b"DBSIZE"], [b"RANDOMKEY"]]
         lines += [[b"GET", key] for key in KEYS]
         lines += [[b"PEXPIRETIME", key] for key in KEYS]
         replies: list[Any] | None = machine.read([(database, line) for line in lines], now, now)
         assert replies is not None
-        keys, (cursor, scanned), size, *rest = replies
+        keys, (cursor, scanned), size, drawn, *rest = replies
         assert sorted(keys) == sorted(scanned) == sorted(expected)
         assert (cursor, size) == (b"0", len(expected))
+        assert drawn in expected if expected else drawn is None
         values, times = rest[: len(KEYS)], rest[len(KEYS) :]
         assert values == [expected[key][0] if key in expected else None for key in KEYS]
         assert times == [(expected[key][1] or -1) if key in expected else -2 for key in KEYS]
