@@ -225,7 +225,7 @@ def _a_flush_waits_for_nothing() -> Sequence[Replacement]:
 
 STATE_MUTATIONS: Final = (
     Mutation("a state comes without its sessions", 30, _state_without_sessions, _CUTS, first=1),
-    Mutation("a flush counts up to its end", 60, _flushed_up_to_its_end, _LATE, first=5),
+    Mutation("a flush counts up to its end", 60, _flushed_up_to_its_end, _LATE, first=8),
     Mutation("the log is cut without a flush", 30, _cut_without_a_flush, _LATE),
     Mutation(
         "what came with a state is sent again", 60, _sent_again_after_the_session_was_lost, _CUTS, first=2
@@ -242,12 +242,12 @@ STATE_MUTATIONS: Final = (
     ),
     Mutation("half a step has no mark", 60, _steps_have_no_mark, _GATHERED, first=4),
     Mutation("the mark of half a step goes too early", 60, _mark_goes_first, _GATHERED, first=1),
-    Mutation("the index goes down before its records", 60, _index_goes_down_first, _GATHERED),
+    Mutation("the index goes down before its records", 60, _index_goes_down_first, _GATHERED, first=1),
     Mutation(
         "a flush waits for nothing that has gathered", 60, _a_flush_waits_for_nothing, _GATHERED, first=2
     ),
-    Mutation("damaged chunks of a state are taken", 60, _damaged_chunks_are_taken, _TRANSFERS, first=2),
+    Mutation("damaged chunks of a state are taken", 60, _damaged_chunks_are_taken, _TRANSFERS, first=3),
     Mutation(
-        "half a state is made whole with another one", 150, _another_state_is_carried_on, _ALIKE, first=33
+        "half a state is made whole with another one", 150, _another_state_is_carried_on, _ALIKE, first=132
     ),
 )
