@@ -49,8 +49,9 @@ MEMTABLES: Final = 2
 ARENA_BLOCK_BYTES: Final = 1 << 20
 """What a memtable takes at a time."""
 
-FILES_TO_COMPACT: Final = 8
-"""Flushed files that gather before they are merged into the level below."""
+FILES_TO_COMPACT: Final = 12
+"""Flushed files that gather before they are merged into the level below. With 8, merging values of 10 KB was
+a third of all work, and a fourth less was done; 16 are no better and take more room."""
 
 FILES_TO_SLOW_DOWN: Final = 24
 FILES_TO_STOP: Final = 40
