@@ -16,6 +16,7 @@ from setuptools import setup
 MODULES: Final = (
     "respraft/commands/context.py",
     "respraft/commands/generation.py",
+    "respraft/commands/layers.py",
     "respraft/commands/machine.py",
     "respraft/commands/overlay.py",
     "respraft/commands/record.py",

@@ -1,8 +1,7 @@
 """What was changed in one database of the keyspace since it was last handed over to the store.
 
-    young     changed by the present run and those before it: one generation
-    older     generations on their way to the store, on a thread, and the one that has arrived last
-    store     the rest
+The young generation takes the changes, older ones are on their way to the store, on a thread, or have just
+arrived (`layers.py`).
 
 A record in RocksDB costs 2 us of processor time with its flush, and one in a dictionary a tenth of that. What
 is written over in memory before it goes on costs nothing more: of 500,000 SETs spread over 100,000 keys, as

@@ -1,7 +1,6 @@
-"""One database of the keyspace: what was changed lately over the store, and records that were read lately.
+"""One database of the keyspace: its records, how many there are, and which of them expire when.
 
-    young      what this run and those before it changed (`generation.py`)
-    older      the same on its way to the store, newest first, and what has arrived last
+    layers     what was changed lately (`layers.py`); changes go into the young generation, on top
     fetched    records that were read from the store; None where a key is known to have no record
     store      the rest
 
@@ -14,18 +13,17 @@ takes (measured: 0.2 us against 3). A key in `fetched` is in none of the generat
 out. `fetched` forgets oldest first, past a limit in bytes.
 """
 
-import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, repeat, takewhile
 from operator import add
 from typing import Final
 
 from respraft.commands.generation import ABSENT, Generation
+from respraft.commands.layers import Layers
 from respraft.commands.record import (
     EXPIRY,
     HAS_DEADLINE,
-    RECORDS,
     STRING,
     count_key,
     deadline_of,
@@ -36,7 +34,6 @@ from respraft.commands.record import (
     range_of,
     record_keys,
     split_index_key,
-    user_key,
 )
 from respraft.storage.state_interface import StateStore
 
@@ -52,9 +49,6 @@ EXPIRE_BYTES_MAX: Final = 16 << 20
 
 ENTRY_OVERHEAD_BYTES: Final = 200
 """Memory that a key that was fetched takes besides the bytes of key and record: two objects, a dict slot."""
-
-_UNCHANGED: Final = bytes(bytearray(b"as it was"))
-"""Says, by its identity, that a change does not concern a key: index entries that are there are empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +70,10 @@ class Overlay:
     """One database as the current run sees it."""
 
     __slots__ = (
-        "_older",
+        "_layers",
         "_records",
         "_store",
         "_stored_counts",
-        "_young",
         "count",
         "expiring",
         "fetched",
@@ -95,9 +88,8 @@ class Overlay:
     def __init__(self, store: StateStore, number: int) -> None:
         self._store = store
         self.number = number
-        self._young = Generation(number)
-        self._records = self._young.records
-        self._older: list[Generation] = []
+        self._layers = Layers(store, number)
+        self._records = self._layers.young.records
         self.fetched: dict[bytes, bytes | None] = {}
         self.fetched_bytes = 0
         """About what `fetched` takes in memory."""
@@ -121,14 +113,9 @@ class Overlay:
         return self._look_below(key) if record == ABSENT else record
 
     def _look_below(self, key: bytes) -> bytes | None:
-        if self._young.hides:
-            return None
-        for generation in self._older:
-            record = generation.records.get(key, ABSENT)
-            if record != ABSENT:
-                return record
-            if generation.hides:
-                return None
+        record = self._layers.below_young(key)
+        if record != ABSENT:
+            return record
         record = self.fetched.get(key, ABSENT)
         if record == ABSENT:
             self._fetch([key])
@@ -137,26 +124,12 @@ class Overlay:
 
     def prefetch(self, keys: Iterable[bytes]) -> None:
         """Fetch the records that a batch is going to touch at once, those that are not here."""
-        missing = self._unknown(keys)
+        fetched = self.fetched
+        unknown = self._layers.unknown(keys)
+        missing = list(dict.fromkeys([key for key in unknown if key not in fetched]))
         for start in range(0, len(missing), PREFETCH_KEYS):
             if self._fetch(missing[start : start + PREFETCH_KEYS]) > PREFETCH_BYTES:
                 return  # Large values: those that are left are looked up one by one, if at all.
-
-    def _unknown(self, keys: Iterable[bytes]) -> list[bytes]:
-        """Return those of `keys` that only the store knows anything of, each once."""
-        records = self._records
-        missing = [key for key in keys if key not in records]
-        hidden = self._young.hides
-        for generation in self._older:
-            if not missing or hidden:
-                break
-            records = generation.records
-            missing = [key for key in missing if key not in records]
-            hidden = generation.hides
-        if not missing or hidden:
-            return []
-        fetched = self.fetched
-        return list(dict.fromkeys([key for key in missing if key not in fetched]))
 
     def _fetch(self, missing: list[bytes]) -> int:
         """Bring records of the store into `fetched`; return about how many bytes they take."""
@@ -172,7 +145,7 @@ class Overlay:
         if key not in records:
             if key in self.fetched:
                 self.fetched_bytes -= _size_of([key], [self.fetched.pop(key)])
-            self._young.coming([key])
+            self._layers.young.coming([key])
             self.young_bytes += len(key)
         records[key] = record
         if old is None:
@@ -188,7 +161,7 @@ class Overlay:
         if record[0] & HAS_DEADLINE:
             deadline = deadline_of(record)
             entry = index_key(self.number, deadline, key)
-            self._young.put_index(entry, b"")
+            self._layers.young.put_index(entry, b"")
             self.expiring += 1
             self.young_bytes += len(entry)
             if entry < self.first_entry:
@@ -227,7 +200,7 @@ class Overlay:
         if ABSENT in before:
             coming = [key for key, record in zip(last, before, strict=True) if record == ABSENT]
             fetched_bytes = self._take_from_below(coming, before)
-            self._young.coming(coming)
+            self._layers.young.coming(coming)
             self.young_bytes += sum(map(len, coming))
         young.update(last)
         self.count += len(last) - len(list(filter(None, before)))
@@ -242,15 +215,8 @@ class Overlay:
         They are about to be written over, so nothing is fetched for later. Returns about how many bytes
         had to be read from the store.
         """
-        hidden = self._young.hides
-        for generation in self._older:
-            if hidden:
-                break
-            found = list(map(generation.records.get, keys, repeat(ABSENT)))
-            before += found
-            keys = [key for key, record in zip(keys, found, strict=True) if record == ABSENT]
-            hidden = generation.hides
-        if hidden or not keys:
+        keys = self._layers.gather_below_young(keys, before)
+        if not keys:
             return 0
         if self.fetched:
             found = list(map(self.fetched.pop, keys, repeat(ABSENT)))
@@ -272,7 +238,7 @@ class Overlay:
 
     def _drop_deadline(self, key: bytes, record: bytes) -> None:
         entry = index_key(self.number, deadline_of(record), key)
-        self._young.put_index(entry, None)
+        self._layers.young.put_index(entry, None)
         self.young_bytes += len(entry)
         self.expiring -= 1
 
@@ -280,7 +246,7 @@ class Overlay:
         """Remove every record; return what `restore` needs to undo that."""
         before = Cleared(
             self,
-            self._young,
+            self._layers.young,
             self.young_bytes,
             self.fetched,
             self.fetched_bytes,
@@ -295,21 +261,15 @@ class Overlay:
 
     def restore(self, before: Cleared) -> None:
         """Be again what `clear` found."""
-        self._young, self.young_bytes = before.young, before.young_bytes
-        self._records = self._young.records
+        self._layers.young, self.young_bytes = before.young, before.young_bytes
+        self._records = before.young.records
         self.fetched, self.fetched_bytes = before.fetched, before.fetched_bytes
         self.count, self.expiring = before.count, before.expiring
         self.first_entry, self.first_deadline = before.first_entry, before.first_deadline
 
     def record_keys_from(self, low: bytes) -> Iterator[bytes]:
         """Yield the store keys of the records from `low` on, in order, this run's writes included."""
-        high = range_of(RECORDS, self.number)[1]
-        over, hidden = self._not_written()
-        runs = [generation.record_order().between(low, high) for generation in over if generation.records]
-        if not hidden:
-            runs.append(self._store.keys(low, high))
-        changes = [generation.records for generation in over]
-        return _merged(runs, lambda store_key: _exists(user_key(store_key), changes))
+        return self._layers.record_keys_from(low)
 
     def deadlines_to(self, time_ms: int) -> Iterator[tuple[int, bytes]]:
         """Yield deadline and key of the records with a deadline up to a time, earliest first."""
@@ -358,46 +318,28 @@ class Overlay:
         if counts != self._stored_counts:
             puts[count_key(self.number)] = encode_counts(*counts)
             self._stored_counts = counts
-        over: list[Generation] = []
-        done: list[Generation] = []
-        for generation in self._older:  # Each is looked at once: the thread may mark it meanwhile.
-            (done if generation.written else over).append(generation)
-        young = self._young
-        if young.empty:
-            self._older = over
-            return None, done
-        self._older = [young, *over]
-        self._young = Generation(self.number)
-        self._records = self._young.records
-        self.young_bytes = 0
-        return young, done
+        generation, done = self._layers.hand_over()
+        if generation is not None:
+            self._records = self._layers.young.records
+            self.young_bytes = 0
+        return generation, done
 
     def weigh(self) -> None:
         """Let `young_bytes` be what is left of all that was put, and no more."""
-        young = self._young
+        young = self._layers.young
         keys = sum(map(len, young.records)) + sum(map(len, young.index))
         self.young_bytes = keys + sum(map(len, filter(None, young.records.values())))
 
     @property
     def changed_rows(self) -> int:
         """Return how many rows there are for the store since the last hand-over."""
-        return self._young.count
+        return self._layers.young.count
 
     def forget(self, keys_max: int) -> None:
         """Drop the oldest of what was fetched."""
         fetched = self.fetched
         keys = list(islice(fetched, keys_max))
         self.fetched_bytes -= _size_of(keys, list(map(fetched.pop, keys)))
-
-    def _not_written(self) -> tuple[list[Generation], bool]:
-        """Return the generations that are not in the store, newest first, and whether they hide it."""
-        over: list[Generation] = []
-        for generation in (self._young, *self._older):
-            if not generation.written:
-                over.append(generation)
-            if generation.hides:
-                return over, not generation.written
-        return over, False
 
     def _begin_index_at(self, entry: bytes | None) -> None:
         if entry is None:
@@ -406,34 +348,9 @@ class Overlay:
             self.first_entry, self.first_deadline = entry, split_index_key(entry)[0]
 
     def _index_entries(self) -> Iterator[bytes]:
-        low, high = self.first_entry, range_of(EXPIRY, self.number)[1]
-        over, hidden = self._not_written()
-        # Deletions in front of `low` stay out of the way with the entries that they are for.
-        runs = [generation.index_order().between(low, high) for generation in over if generation.index]
-        if not hidden:
-            runs.append(self._store.keys(low, high))
-        changes = [generation.index for generation in over]
-        return _merged(runs, lambda entry: _exists(entry, changes))
+        return self._layers.index_entries_from(self.first_entry)
 
 
 def _size_of(keys: list[bytes], records: list[bytes | None]) -> int:
     """Return about what they take in memory."""
     return ENTRY_OVERHEAD_BYTES * len(keys) + sum(map(len, keys)) + sum(map(len, filter(None, records)))
-
-
-def _exists(key: bytes, changes: list[dict[bytes, bytes | None]]) -> bool:
-    """Tell whether a key is there that one of the changes, newest first, or the store has."""
-    for changed in changes:
-        value = changed.get(key, _UNCHANGED)
-        if value is not _UNCHANGED:
-            return value is not None
-    return True
-
-
-def _merged(runs: list[Iterator[bytes]], exists: Callable[[bytes], bool]) -> Iterator[bytes]:
-    """Merge sorted runs of store keys, each key once, without those that do not exist any more."""
-    previous = None
-    for key in heapq.merge(*runs):
-        if key != previous and exists(key):
-            yield key
-        previous = key

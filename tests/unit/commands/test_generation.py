@@ -171,7 +171,7 @@ def test_what_has_arrived_stays_until_something_else_goes_whatever_database_that
         layered.machine.apply(layered.index, NOON, [[b"SET", b"a", b"1"]], [number], ())
         layered.machine.commit({})
         layered.machine.flush()
-        kept.append(sum([len(overlay._older) for overlay in layered.machine._overlays]))
+        kept.append(sum([len(overlay._layers.older) for overlay in layered.machine._overlays]))
     assert max(kept) == 1, "or each database would keep as much memory as all may have"
     assert layered.read("GET a") == b"1"
 

@@ -197,7 +197,8 @@ def test_the_keyspace_does_what_a_dict_does(
 
 def check(machine: KeyspaceMachine, model: Model, now: int) -> None:
     for overlay in machine._overlays:
-        changed = {key for generation in (overlay._young, *overlay._older) for key in generation.records}
+        layers = overlay._layers
+        changed = {key for generation in (layers.young, *layers.older) for key in generation.records}
         assert not changed & overlay.fetched.keys(), "who writes a key takes it out of what was fetched"
         counted = overlay.young_bytes
         overlay.weigh()
