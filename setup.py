@@ -15,6 +15,7 @@ from setuptools import setup
 
 MODULES: Final = (
     "respraft/commands/context.py",
+    "respraft/commands/execution.py",
     "respraft/commands/generation.py",
     "respraft/commands/layers.py",
     "respraft/commands/machine.py",

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from respraft.commands.execution import Execution
 from respraft.commands.machine import KeyspaceMachine
 from respraft.config import RaftConfig
 from respraft.raft import election, follower, leader, membership, node, transfer
@@ -462,7 +463,7 @@ def _state_and_index_in_two_writes() -> Sequence[Replacement]:
 
 def _revision_without_the_place() -> Sequence[Replacement]:
     def run_writes(
-        self: KeyspaceMachine,
+        self: Execution,
         revision: int,
         functions: Any,
         commands: Any,
@@ -474,8 +475,8 @@ def _revision_without_the_place() -> Sequence[Replacement]:
         for place in range(start, end):
             original(self, revision - place, functions, commands, databases, place, place + 1, replies)
 
-    original = KeyspaceMachine._run_writes
-    return [(KeyspaceMachine, "_run_writes", run_writes)]
+    original = Execution._run_writes
+    return [(Execution, "_run_writes", run_writes)]
 
 
 # -- Compaction and snapshots --------------------------------------------------------------------------

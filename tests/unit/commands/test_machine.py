@@ -8,7 +8,8 @@ import pytest
 
 from respraft.columns import Columns
 from respraft.commands.context import READ_WORK_MAX, WRITE_WORK_MAX, Context
-from respraft.commands.machine import EXPIRE_KEYS_MAX, READ_BYTES_MAX, RECORD_SHARE_BYTES, KeyspaceMachine
+from respraft.commands.execution import READ_BYTES_MAX
+from respraft.commands.machine import EXPIRE_KEYS_MAX, RECORD_SHARE_BYTES, KeyspaceMachine
 from respraft.commands.spec import ALL_KEYS, ONE_KEY, CommandSpec, Kind
 from respraft.commands.strings import STRING_BYTES_MAX
 from respraft.commands.table import lookup
