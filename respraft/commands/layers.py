@@ -53,7 +53,7 @@ class Layers:
         """Do what `below_young` would do for each of many keys.
 
         Args:
-            keys: Each once.
+            keys: Not in the young generation.
             records: Gets the records that are found, in any order, and ABSENT for some that are not.
 
         Returns:
@@ -73,14 +73,7 @@ class Layers:
         """Return those of `keys` that only the store knows anything of."""
         records = self.young.records
         missing = [key for key in keys if key not in records]
-        hidden = self.young.hides
-        for generation in self.older:
-            if not missing or hidden:
-                break
-            records = generation.records
-            missing = [key for key in missing if key not in records]
-            hidden = generation.hides
-        return [] if hidden else missing
+        return self.gather_below_young(missing, []) if missing else []
 
     def record_keys_from(self, low: bytes) -> Iterator[bytes]:
         """Yield the store keys of the records from `low` on, in order."""

@@ -69,16 +69,19 @@ class KeyspaceMachine:
             fetched_bytes_max: Memory for records that were read.
             changed_bytes_max: Memory for changed records that gather before they go to the store.
         """
-        self._store = store
         self._lookup = lookup
         self._rng = random.Random() if rng is None else rng
         self._fetched_bytes_max = fetched_bytes_max
         self._changed_rows_max = changed_bytes_max // RECORD_SHARE_BYTES
         self._changed_bytes_max = changed_bytes_max // 2
-        self._overlays = self._fresh_overlays()
-        self._execution = Execution(self._overlays, self._lookup, self._rng)
         self._uncommitted = False
-        self._meta: dict[bytes, bytes] = {}  # What was stored by this object; the store has the rest.
+        self._open(store)
+
+    def _open(self, store: StateStore) -> None:
+        self._store = store
+        self._overlays = [Overlay(store, number) for number in range(DATABASES)]
+        self._execution = Execution(self._overlays, self._lookup, self._rng)
+        self._meta: dict[bytes, bytes] = {}  # What this object has stored there; the store has the rest.
         self._on_way: deque[Future[None]] = deque()  # To the store, the first one first.
 
     def apply(
@@ -194,11 +197,7 @@ class KeyspaceMachine:
     def restore(self, state: StateStore) -> None:
         """Go over to another store. What was gathered for the one before is dropped, not written to it."""
         assert not self._uncommitted, "a run is ended before anything is restored"
-        self._store = state
-        self._meta = {}
-        self._on_way.clear()
-        self._overlays = self._fresh_overlays()
-        self._execution = Execution(self._overlays, self._lookup, self._rng)
+        self._open(state)
 
     def digest(self) -> bytes:
         """Return a hash over all that is committed, in the order of the store's keys."""
@@ -209,9 +208,6 @@ class KeyspaceMachine:
             digest.update(key)
             digest.update(value)
         return digest.digest()
-
-    def _fresh_overlays(self) -> list[Overlay]:
-        return [Overlay(self._store, number) for number in range(DATABASES)]
 
     def _trim(self) -> None:
         overlays = self._overlays

@@ -25,11 +25,11 @@ class Step:
 
     rows: Iterator[Rows]
     """New values. No key comes twice."""
-    cleared: Sequence[tuple[bytes, bytes]] = ()
+    cleared: Sequence[tuple[bytes, bytes]]
     """Ranges (low, past the end) that are emptied before that."""
-    count: int = 0
+    count: int
     """How many rows there are,"""
-    size: int = 0
+    size: int
     """and how many bytes their keys and values have, at most."""
 
 

@@ -209,7 +209,7 @@ def _index_goes_down_first() -> Sequence[Replacement]:
         own = [row for row in rows if row[0].startswith(META_PREFIX)]
         for cleared, some in ((), own), (step.cleared, [row for row in rows if row not in own]):
             keys, values = [key for key, _ in some], [value for _, value in some]
-            original(self, Step(iter([(keys, values)]), cleared, len(some)))
+            original(self, Step(iter([(keys, values)]), cleared, len(some), step.size))
 
     original = StateDisk.write_down
     return [(StateDisk, "write_down", write_down)]

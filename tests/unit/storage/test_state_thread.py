@@ -130,7 +130,7 @@ def test_nothing_is_written_behind_a_step_that_broke_off_for_whatever_reason(
     def build() -> Step:
         if not built:
             raise error
-        return Step(rows(), count=2)
+        return Step(rows(), (), count=2, size=4)
 
     below = MemoryStateStore()
     store = ThreadedStateStore(below, ByHand())
