@@ -15,6 +15,14 @@ from typing import Final, TypeAlias
 HALF_WAY: Final = b"\0half"
 """The mark: a key that is there while a write is under way in pieces. No other key begins so."""
 
+PUTS_AT_ONCE: Final = 256
+"""Puts before other threads are given the interpreter's lock, about 0.3 ms: neither rocksdict's `write` nor a
+compiled loop gives it up by itself."""
+
+BYTES_AT_ONCE: Final = 256 << 10
+"""Larger write batches are pages that the kernel has to give and clear anew each time (`server/memory.py`): with
+256 values of 10 KB that was a fifth of a follower's work."""
+
 Rows: TypeAlias = tuple[Sequence[bytes], Sequence[bytes | None]]
 """Keys, and as many values; None deletes."""
 
@@ -35,6 +43,11 @@ class Step:
 
 Piece: TypeAlias = tuple[Sequence[bytes], Sequence[bytes | None], Sequence[tuple[bytes, bytes]]]
 """Keys, values, and ranges that are emptied before, as of one write."""
+
+
+def rows_at_once(step: Step) -> int:
+    """How many rows of a step make a piece: as many as hold the two limits in the mean."""
+    return max(1, min(PUTS_AT_ONCE, BYTES_AT_ONCE * step.count // max(1, step.size)))
 
 
 def in_pieces(step: Step, at_once: int) -> Iterator[Piece]:

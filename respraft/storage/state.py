@@ -40,7 +40,7 @@ from respraft.storage.give_way import give_way
 from respraft.storage.interface import StartRefused, StorageFailed
 from respraft.storage.log_scan import find_recycled_record
 from respraft.storage.opening import open_database
-from respraft.storage.pieces import HALF_WAY, Step, in_pieces
+from respraft.storage.pieces import HALF_WAY, Step, in_pieces, rows_at_once
 from respraft.storage.state_interface import StateStore
 
 MEMTABLES: Final = 2
@@ -68,10 +68,6 @@ OPEN_FILES_MAX: Final = 512
 
 BACKGROUND_JOBS: Final = 2
 """Threads that flush and compact. Nodes share their machine with others."""
-
-PUTS_AT_ONCE: Final = 256
-"""Puts of a large write before other threads are given the interpreter's lock, about 0.3 ms: neither
-rocksdict's `write` nor a compiled loop gives it up by itself."""
 
 RECORD_OVERHEAD_BYTES: Final = 100
 """What a record takes in a memtable besides key and value, at most: about 40."""
@@ -154,7 +150,7 @@ class RocksStateStore(StateStore):
 
     def write_down(self, step: Step) -> None:
         memory = RECORD_OVERHEAD_BYTES * step.count + step.size
-        if step.count <= PUTS_AT_ONCE or memory > self._write_buffer_bytes // 2:
+        if step.count <= rows_at_once(step) or memory > self._write_buffer_bytes // 2:
             keys: list[bytes] = []
             values: list[bytes | None] = []
             for more_keys, more_values in step.rows:
@@ -168,7 +164,7 @@ class RocksStateStore(StateStore):
 
     def _write_in_pieces(self, step: Step) -> None:
         self._half_way = True
-        for keys, values, cleared in in_pieces(step, PUTS_AT_ONCE):
+        for keys, values, cleared in in_pieces(step, rows_at_once(step)):
             self._write(keys, values, cleared)
             give_way()
         self._half_way = False

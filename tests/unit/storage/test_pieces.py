@@ -1,6 +1,6 @@
 """A write in pieces: the mark is the first thing and the last, and nothing is left out."""
 
-from respraft.storage.pieces import HALF_WAY, Step, in_pieces
+from respraft.storage.pieces import BYTES_AT_ONCE, HALF_WAY, PUTS_AT_ONCE, Step, in_pieces, rows_at_once
 
 
 def test_the_mark_stands_around_everything() -> None:
@@ -10,3 +10,10 @@ def test_the_mark_stands_around_everything() -> None:
     assert first == ((HALF_WAY,), (b"",), [(b"a", b"b")])
     assert records == [(rows[0][0][:4], rows[0][1][:4], ()), ([b"5"], [b"x"], ()), (*rows[1], ())]
     assert last == ((HALF_WAY,), (None,), ())
+
+
+def test_a_piece_is_bounded_by_rows_and_by_bytes() -> None:
+    assert rows_at_once(Step(iter(()), (), 100_000, 100_000 * 116)) == PUTS_AT_ONCE
+    assert rows_at_once(Step(iter(()), (), 6_000, 6_000 * 10_016)) == BYTES_AT_ONCE // 10_016
+    assert rows_at_once(Step(iter(()), (), 10, 10 * BYTES_AT_ONCE * 2)) == 1
+    assert rows_at_once(Step(iter(()), (), 0, 0)) == 1
