@@ -112,11 +112,20 @@ def on_heartbeat_response(state: RaftState, response: HeartbeatResponse) -> None
 
 
 def on_read_index_request(state: RaftState, request: ReadIndexRequest) -> None:
-    """Another node asks for its readers. Who doesn't lead refuses at once."""
-    if state.role is Role.LEADER:
-        state.reads.add(request.sender, request.token)
-    else:
+    """Another node asks for its readers. Who doesn't lead refuses at once.
+
+    The request says what an echo would: when it was made, after those reads had come, its sender had not left
+    this term. Where the two are a majority, that is the round.
+    """
+    if state.role is not Role.LEADER:
         state.answer_read(request.sender, request.token, 0)
+        return
+    configuration = state.configuration
+    assert configuration is not None, "a leader has a configuration"
+    if _is_proven(state) and configuration.has_quorum((state.node_id, request.sender)):
+        _let_read(state, request.sender, request.token, state.log.commit_index)
+    else:
+        state.reads.add(request.sender, request.token)
 
 
 def peer_unreachable(state: RaftState, peer_id: NodeId) -> None:
@@ -182,11 +191,10 @@ def prepare_output(state: RaftState) -> bool:
     """
     membership.advance(state)
     commit_index = state.log.commit_index
-    proven = state.log.term(commit_index) == state.term
+    proven = _is_proven(state)
     if proven and state.lease_void_term != state.term and state.lease.holds(state.clock.monotonic_ms):
         for asker, token in state.reads.take_waiting():
-            state.answer_read(asker, token, commit_index)
-            expect_commit(state, asker, commit_index)
+            _let_read(state, asker, token, commit_index)
     if state.ticks >= state.heartbeat_tick or (proven and state.reads.wants_round):
         _send_round(state, commit_index if proven else None)
     more = False
@@ -227,8 +235,18 @@ def _confirm_reads(state: RaftState) -> None:
     echoed = configuration.committed_index(acked)
     state.lease.echoed(echoed)
     for (asker, token), index in reads.confirm(echoed):
-        state.answer_read(asker, token, index)
-        expect_commit(state, asker, index)
+        _let_read(state, asker, token, index)
+
+
+def _is_proven(state: RaftState) -> bool:
+    """Whether an entry of this term is committed: only then is all that predecessors had acknowledged."""
+    return state.log.term(state.log.commit_index) == state.term
+
+
+def _let_read(state: RaftState, asker: NodeId, token: object, index: Index) -> None:
+    """Answer a reader, and see to it that its node soon knows of the commit of what it waits for."""
+    state.answer_read(asker, token, index)
+    expect_commit(state, asker, index)
 
 
 def _notice_due(state: RaftState, peer: Progress, base_index: Index) -> bool:

@@ -20,8 +20,8 @@ PUTS_AT_ONCE: Final = 256
 compiled loop gives it up by itself."""
 
 BYTES_AT_ONCE: Final = 256 << 10
-"""Larger write batches are pages that the kernel has to give and clear anew each time (`server/memory.py`): with
-256 values of 10 KB that was a fifth of a follower's work."""
+"""Larger write batches are pages that the kernel has to give and clear anew each time (`server/memory.py`):
+with 256 values of 10 KB that was a fifth of a follower's work."""
 
 Rows: TypeAlias = tuple[Sequence[bytes], Sequence[bytes | None]]
 """Keys, and as many values; None deletes."""

@@ -25,6 +25,7 @@ from respraft.raft.message import (
     Index,
     InstallSnapshot,
     NodeId,
+    ReadIndexRequest,
     VoteRequest,
 )
 from respraft.raft.progress import Progress
@@ -281,11 +282,21 @@ def _time_is_wall_clock() -> Sequence[Replacement]:
 
 
 def _reads_before_own_term() -> Sequence[Replacement]:
-    def send_round(state: RaftState, read_index: Index | None) -> None:
-        original(state, state.log.commit_index)
+    def is_proven(state: RaftState) -> bool:
+        return True
 
-    original = leader._send_round
-    return [(leader, "_send_round", send_round)]
+    return [(leader, "_is_proven", is_proven)]
+
+
+def _asker_is_a_majority() -> Sequence[Replacement]:
+    def on_read_index_request(state: RaftState, request: ReadIndexRequest) -> None:
+        if state.role is Role.LEADER and leader._is_proven(state):
+            leader._let_read(state, request.sender, request.token, state.log.commit_index)
+        else:
+            original(state, request)
+
+    original = leader.on_read_index_request
+    return [(node._STEPS, ReadIndexRequest, on_read_index_request)]
 
 
 def _read_joins_older_round() -> Sequence[Replacement]:
@@ -552,7 +563,14 @@ _TWO_LEADERS: Final = {
     "think_ms": 20,
 }
 # Clients take old states, and their nodes are cut off or stop.
-_STALE: Final = {**_TWO_LEADERS, "stale": 0.5, "max_stale_ms": 100, "delay_us": 8_000, "leaders_share": 0.3}
+_STALE: Final = {
+    **_TWO_LEADERS,
+    "nodes": 5,
+    "stale": 0.5,
+    "max_stale_ms": 100,
+    "delay_us": 8_000,
+    "leaders_share": 0.3,
+}
 # The same with leases; middleboxes fence leaders off, and leaders hand over.
 _LEASES: Final = {
     **_TWO_LEADERS,
@@ -596,6 +614,14 @@ _DEAF: Final = {
     "wipes": 0.0,
     "delay_us": 8_000,
     "transfers": 10.0,
+}
+# The same without leases; a follower of five stays with the old leader, and asks it.
+_DEAF_WITH_ANOTHER: Final = {
+    **_DEAF,
+    "nodes": 5,
+    "raft": RaftConfig(heartbeat_ms=40, election_timeout_ms=320),
+    "clients": 25,
+    "readers": 0.6,
 }
 # Leaders fall while their followers are apart.
 _SHORT_REIGNS: Final = {
@@ -712,15 +738,18 @@ MUTATIONS: Final = (
     Mutation("time jumps at an election", 30, _time_jumps, first=10),
     Mutation("time is the leader's wall clock", 30, _time_is_wall_clock, first=3),
     Mutation(
-        "a restarted leader asks no voter for the time", 150, _time_of_voters_not_heard, _RESTARTS, first=7
+        "a restarted leader asks no voter for the time", 150, _time_of_voters_not_heard, _RESTARTS, first=17
     ),
-    Mutation("reads before an entry of the own term", 150, _reads_before_own_term, _SHORT_REIGNS, first=7),
+    Mutation("reads before an entry of the own term", 150, _reads_before_own_term, _SHORT_REIGNS, first=1),
     Mutation("a read joins an older round", 150, _read_joins_older_round, _OWN_TIME, first=8, rare=True),
-    Mutation("reads without a round", 150, _read_without_a_round, _TWO_LEADERS, first=3),
+    Mutation("reads without a round", 150, _read_without_a_round, _TWO_LEADERS, first=45),
+    Mutation(
+        "a read's asker and its leader are enough", 150, _asker_is_a_majority, _DEAF_WITH_ANOTHER, first=28
+    ),
     Mutation("stale reads of any age", 150, _stale_reads_of_any_age, _STALE, first=2),
-    Mutation("the age of a state counts from the answer", 150, _age_from_the_answer, _STALE, first=45),
-    Mutation("a lease counts from the echo", 150, _lease_from_the_echo, _LATE_ECHOES, first=64),
-    Mutation("a reset link ends a voter's promise", 150, _reset_ends_a_promise, _FENCED, first=21),
+    Mutation("the age of a state counts from the answer", 150, _age_from_the_answer, _STALE, first=8),
+    Mutation("a lease counts from the echo", 150, _lease_from_the_echo, _LATE_ECHOES, first=32),
+    Mutation("a reset link ends a voter's promise", 150, _reset_ends_a_promise, _FENCED, first=7),
     Mutation("a lease goes on through a handover", 150, _handover_keeps_the_lease, _DEAF, first=60),
     Mutation("reads before the index is applied", 30, _read_before_applied, first=3),
     Mutation("reads expire keys by the node's clock", 30, _reads_expire_by_own_clock, first=7),
@@ -732,7 +761,7 @@ MUTATIONS: Final = (
     Mutation("batches are not sent again to a new leader", 150, _never_sent_again, first=4),
     Mutation("replies of two clients change places", 30, _replies_change_places),
     Mutation("revision without the place in the entry", 30, _revision_without_the_place),
-    Mutation("an install rolls back", 150, _install_rolls_back, _SNAPSHOTS, first=2),
+    Mutation("an install rolls back", 150, _install_rolls_back, _SNAPSHOTS, first=17),
     Mutation("quorum by the old configuration", 60, _quorum_of_the_old_alone, _CHANGES, first=5),
     Mutation("no joint phase", 30, _no_joint_phase, _CHANGES, first=1),
     Mutation("promotion before catching up", 30, _promotion_too_early, _CHANGES, first=2),

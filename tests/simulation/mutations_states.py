@@ -238,7 +238,7 @@ STATE_MUTATIONS: Final = (
         300,
         _dead_receivers_are_waited_for,
         _CRASHES,
-        first=19,
+        first=65,
     ),
     Mutation("half a step has no mark", 60, _steps_have_no_mark, _GATHERED, first=4),
     Mutation("the mark of half a step goes too early", 60, _mark_goes_first, _GATHERED, first=1),
@@ -248,6 +248,6 @@ STATE_MUTATIONS: Final = (
     ),
     Mutation("damaged chunks of a state are taken", 60, _damaged_chunks_are_taken, _TRANSFERS, first=3),
     Mutation(
-        "half a state is made whole with another one", 150, _another_state_is_carried_on, _ALIKE, first=132
+        "half a state is made whole with another one", 150, _another_state_is_carried_on, _ALIKE, first=13
     ),
 )

@@ -101,8 +101,17 @@ def test_the_index_is_what_was_committed_when_the_round_was_sent() -> None:
     assert leader.reads == {"read": 3}
 
 
-def test_a_follower_asks_the_leader_and_waits_in_the_same_queue() -> None:
+def test_a_request_is_its_askers_echo_and_in_a_cluster_of_three_the_whole_round() -> None:
     cluster = Cluster(3)
+    leader = cluster.elect(1)
+    leader.receive(ReadIndexRequest(3, 2, (9, 4)))
+    assert cluster.take(HeartbeatRequest) == []
+    (answer,) = cluster.take(ReadIndexResponse)
+    assert (answer.to, answer.message) == (3, ReadIndexResponse(1, 2, (9, 4), 2))
+
+
+def test_a_follower_of_five_waits_in_the_same_queue() -> None:
+    cluster = Cluster(5)
     leader = cluster.elect(1)
     cluster[2].cluster.send(2, 1, ReadIndexRequest(2, 2, (7, 1)))
     leader.observe()
@@ -111,11 +120,31 @@ def test_a_follower_asks_the_leader_and_waits_in_the_same_queue() -> None:
     leader.turn()
     assert len(cluster.take(HeartbeatRequest, to=3)) == 1
     leader.receive(HeartbeatResponse(2, 2, leader.node.reads.round, 0))
+    assert cluster.take(ReadIndexResponse) == []
+    leader.receive(HeartbeatResponse(4, 2, leader.node.reads.round, 0))
     (answer,) = cluster.take(ReadIndexResponse)
     assert (answer.to, answer.message) == (3, ReadIndexResponse(1, 2, (9, 4), 2))
     assert leader.reads == {"own": 2}
     cluster.settle()
     assert cluster[2].reads == {(7, 1): 2}
+
+
+def test_a_learners_request_is_no_echo() -> None:
+    cluster = Cluster(3, learners=[4])
+    leader = cluster.elect(1)
+    leader.receive(ReadIndexRequest(4, 2, (9, 4)))
+    assert cluster.take(ReadIndexResponse) == []
+    leader.receive(HeartbeatResponse(2, 2, leader.node.reads.round, 0))
+    assert len(cluster.take(ReadIndexResponse)) == 1
+
+
+def test_no_request_is_answered_before_an_entry_of_the_own_term_is_committed() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect_by(1, [2])
+    leader.receive(ReadIndexRequest(3, 2, (9, 4)))
+    assert cluster.take(ReadIndexResponse) == []
+    cluster.settle()
+    assert cluster[3].reads == {(9, 4): 2}
 
 
 def test_who_does_not_lead_refuses_at_once() -> None:
@@ -127,7 +156,7 @@ def test_who_does_not_lead_refuses_at_once() -> None:
 
 
 def test_who_loses_the_lead_refuses_all_who_wait() -> None:
-    cluster = Cluster(3)
+    cluster = Cluster(5)
     leader = cluster.elect(1)
     ask(leader, "in a round")
     leader.receive(ReadIndexRequest(2, 2, (5, 6)))

@@ -144,6 +144,7 @@ def test_a_read_that_took_an_entry_is_read_anew_when_its_entry_came_with_the_sta
     cluster = Cluster()
     leader, follower = cluster.leader(), cluster.followers()[0]
     assert cluster.ask(leader.id, "SET brief x PX 500", "SET key old") == [OK, OK]
+    cluster.advance(100)  # The follower hears of it.
     cluster.lose = lambda sent: sent.to == follower.id and is_append(sent)
     follower.wall_offset_ms = 2000  # By its own clock the key is due, by the log's it is not.
     cluster.submit(follower.id, "reader", ["EXISTS brief", "GET key"])
