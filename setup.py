@@ -22,6 +22,7 @@ MODULES: Final = (
     "respraft/commands/overlay.py",
     "respraft/commands/record.py",
     "respraft/commands/spec.py",
+    "respraft/commands/stored.py",
     "respraft/commands/table.py",
     "respraft/node/driver.py",
     "respraft/peer/codec.py",

@@ -20,7 +20,8 @@ marks it as written when all of it can be read from the store.
 from collections.abc import Iterator
 from typing import Final
 
-from respraft.commands.record import EXPIRY, RECORDS, range_of, record_keys
+from respraft.commands.record import EXPIRY, RECORDS, VALUES, range_of, record_keys, value_keys
+from respraft.commands.stored import APART_BYTES, rows_of
 from respraft.storage.key_order import KeyOrder
 from respraft.storage.pieces import Rows
 
@@ -34,7 +35,16 @@ ROWS_AT_ONCE: Final = 256
 class Generation:
     """See the module's docstring."""
 
-    __slots__ = ("_index_order", "_record_order", "hides", "index", "number", "records", "written")
+    __slots__ = (
+        "_index_order",
+        "_record_order",
+        "apart_below",
+        "hides",
+        "index",
+        "number",
+        "records",
+        "written",
+    )
 
     def __init__(self, number: int, *, hides: bool = False) -> None:
         """Begin with nothing.
@@ -49,6 +59,8 @@ class Generation:
         """By key as clients know it. None: there is no record. Keys only come."""
         self.index: dict[bytes, bytes | None] = {}
         """Changes to the expiry index, by store key. Keys only come."""
+        self.apart_below: dict[bytes, None] = {}
+        """Keys whose record further down has a value in a row of its own, in the order in which they came."""
         self.written = False
         """It is in the store, and good for quick reads only."""
         self._record_order: KeyOrder | None = None  # Once somebody has iterated.
@@ -61,7 +73,7 @@ class Generation:
 
     @property
     def count(self) -> int:
-        """How many rows there are for the store."""
+        """How many rows there are for the store, besides those of large values."""
         return len(self.records) + len(self.index)
 
     def coming(self, keys: list[bytes]) -> None:
@@ -90,13 +102,21 @@ class Generation:
 
     def cleared(self) -> list[tuple[bytes, bytes]]:
         """Return the ranges of the store that are to be emptied before `rows` go there."""
-        return [range_of(kind, self.number) for kind in (RECORDS, EXPIRY)] if self.hides else []
+        return [range_of(kind, self.number) for kind in (RECORDS, VALUES, EXPIRY)] if self.hides else []
 
     def rows(self) -> Iterator[Rows]:
         """Yield what is to be written to the store, some at once. On the thread."""
         keys, records = list(self.records), list(self.records.values())
         for start in range(0, len(keys), ROWS_AT_ONCE):
             end = start + ROWS_AT_ONCE
-            yield record_keys(self.number, keys[start:end]), records[start:end]
+            yield from rows_of(self.number, keys[start:end], records[start:end])
+        apart = list(self.apart_below)
+        for start in range(0, len(apart), ROWS_AT_ONCE):
+            void = [key for key in apart[start : start + ROWS_AT_ONCE] if self._is_small(key)]
+            yield value_keys(self.number, void), [None] * len(void)
         if self.index:
             yield list(self.index), list(self.index.values())
+
+    def _is_small(self, key: bytes) -> bool:
+        """Tell whether the value that this key had further down has no other one in its place."""
+        return len(self.records[key] or b"") <= APART_BYTES

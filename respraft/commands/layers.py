@@ -19,6 +19,7 @@ from typing import Final
 
 from respraft.commands.generation import ABSENT, Generation
 from respraft.commands.record import EXPIRY, RECORDS, range_of, user_key
+from respraft.commands.stored import apart_by_size
 from respraft.storage.state_interface import StateStore
 
 _UNCHANGED: Final = bytes(bytearray(b"as it was"))
@@ -49,12 +50,15 @@ class Layers:
                 return None
         return ABSENT
 
-    def gather_below_young(self, keys: list[bytes], records: list[bytes | None]) -> list[bytes]:
+    def gather_below_young(
+        self, keys: list[bytes], records: list[bytes | None], apart: dict[bytes, None]
+    ) -> list[bytes]:
         """Do what `below_young` would do for each of many keys.
 
         Args:
             keys: Not in the young generation.
             records: Gets the records that are found, in any order, and ABSENT for some that are not.
+            apart: Gets the keys that are found and whose value has a row of its own in the store, or will.
 
         Returns:
             The keys of which the store has to say.
@@ -65,6 +69,7 @@ class Layers:
                 break
             found = list(map(generation.records.get, keys, repeat(ABSENT)))
             records += found
+            apart.update(dict.fromkeys(apart_by_size(keys, found)))
             keys = [key for key, record in zip(keys, found, strict=True) if record == ABSENT]
             hidden = generation.hides
         return [] if hidden else keys
@@ -73,7 +78,7 @@ class Layers:
         """Return those of `keys` that only the store knows anything of."""
         records = self.young.records
         missing = [key for key in keys if key not in records]
-        return self.gather_below_young(missing, []) if missing else []
+        return self.gather_below_young(missing, [], {}) if missing else []
 
     def record_keys_from(self, low: bytes) -> Iterator[bytes]:
         """Yield the store keys of the records from `low` on, in order."""

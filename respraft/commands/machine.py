@@ -222,6 +222,7 @@ def _step(
     for generation in done:
         let_go(generation.records)
         let_go(generation.index)
+        let_go(generation.apart_below)
     return Step(
         chain(*[generation.rows() for generation in changed], [(list(besides), list(besides.values()))]),
         [cleared for generation in changed for cleared in generation.cleared()],

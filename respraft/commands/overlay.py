@@ -32,9 +32,9 @@ from respraft.commands.record import (
     index_key,
     plain_header,
     range_of,
-    record_keys,
     split_index_key,
 )
+from respraft.commands.stored import APART_BYTES, apart_by_head, apart_by_size, read_heads, read_records
 from respraft.storage.state_interface import StateStore
 
 NEVER: Final = 1 << 64
@@ -46,6 +46,9 @@ PREFETCH_BYTES: Final = 4 << 20
 
 EXPIRE_BYTES_MAX: Final = 16 << 20
 """Size of the records that one entry removes because their time is over; one larger still goes, alone."""
+
+KEY_ROWS: Final = 2
+"""How often a key is counted as something for the store: a large value has a row of its own."""
 
 ENTRY_OVERHEAD_BYTES: Final = 200
 """Memory that a key that was fetched takes besides the bytes of key and record: two objects, a dict slot."""
@@ -133,7 +136,7 @@ class Overlay:
 
     def _fetch(self, missing: list[bytes]) -> int:
         """Bring records of the store into `fetched`; return about how many bytes they take."""
-        records = self._store.get_many(record_keys(self.number, missing))
+        records = read_records(self._store, self.number, missing)
         self.fetched.update(zip(missing, records, strict=True))
         size = _size_of(missing, records)
         self.fetched_bytes += size
@@ -146,7 +149,9 @@ class Overlay:
             if key in self.fetched:
                 self.fetched_bytes -= _size_of([key], [self.fetched.pop(key)])
             self._layers.young.coming([key])
-            self.young_bytes += len(key)
+            self.young_bytes += KEY_ROWS * len(key)
+            if old is not None and len(old) > APART_BYTES:
+                self._layers.young.apart_below[key] = None
         records[key] = record
         if old is None:
             self.count += 1
@@ -201,7 +206,7 @@ class Overlay:
             coming = [key for key, record in zip(last, before, strict=True) if record == ABSENT]
             fetched_bytes = self._take_from_below(coming, before)
             self._layers.young.coming(coming)
-            self.young_bytes += sum(map(len, coming))
+            self.young_bytes += KEY_ROWS * sum(map(len, coming))
         young.update(last)
         self.count += len(last) - len(list(filter(None, before)))
         written = sum(map(len, records))
@@ -212,21 +217,26 @@ class Overlay:
     def _take_from_below(self, keys: list[bytes], before: list[bytes | None]) -> int:
         """Add the records of keys that are new to the young generation to `before`, in any order.
 
-        They are about to be written over, so nothing is fetched for later. Returns about how many bytes
-        had to be read from the store.
+        They are about to be written over, so nothing is fetched for later, and of large ones only the head is
+        read. Returns about how many bytes had to be read from the store.
         """
-        keys = self._layers.gather_below_young(keys, before)
+        apart = self._layers.young.apart_below
+        keys = self._layers.gather_below_young(keys, before, apart)
         if not keys:
             return 0
         if self.fetched:
             found = list(map(self.fetched.pop, keys, repeat(ABSENT)))
             taken = [(key, record) for key, record in zip(keys, found, strict=True) if record != ABSENT]
             self.fetched_bytes -= _size_of([key for key, _ in taken], [record for _, record in taken])
+            apart.update(dict.fromkeys(apart_by_size(keys, found)))
             before += found
             keys = [key for key, record in zip(keys, found, strict=True) if record == ABSENT]
-        stored = self._store.get_many(record_keys(self.number, keys)) if keys else []
-        before += stored
-        return _size_of(keys, stored)
+        if not keys:
+            return 0
+        heads = read_heads(self._store, self.number, keys)
+        apart.update(dict.fromkeys(apart_by_head(keys, heads)))
+        before += heads
+        return _size_of(keys, heads)
 
     def _drop_deadlines(self, keys: Iterable[bytes]) -> None:
         """Take those of `keys`, which are about to be set, out of the expiry index."""
@@ -327,7 +337,7 @@ class Overlay:
     def weigh(self) -> None:
         """Let `young_bytes` be what is left of all that was put, and no more."""
         young = self._layers.young
-        keys = sum(map(len, young.records)) + sum(map(len, young.index))
+        keys = KEY_ROWS * sum(map(len, young.records)) + sum(map(len, young.index))
         self.young_bytes = keys + sum(map(len, filter(None, young.records.values())))
 
     @property

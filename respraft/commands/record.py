@@ -1,6 +1,7 @@
 """Records and store keys: how the keyspace lies in the state store.
 
     r | database | hash of the key | key             record of a key
+    v | database | hash of the key | key             its value, where that is large (`stored.py`)
     x | database | deadline (8, big-endian) | key    expiry index: a key that has a deadline; empty value
     n | database                                     number of records, 8 bytes; absent means 0
     m | name                                         what the replica keeps: applied index, sessions...
@@ -38,6 +39,7 @@ PLACES: Final = 1 << 32
 """Number of places in the order of a database's records."""
 
 RECORDS: Final = b"r"
+VALUES: Final = b"v"
 EXPIRY: Final = b"x"
 COUNTS: Final = b"n"
 META: Final = b"m"
@@ -98,6 +100,11 @@ def deadline_of(stored: bytes) -> int:
     return NO_DEADLINE
 
 
+def value_start(stored: bytes) -> int:
+    """Return where the value begins in a record."""
+    return _LATE_VALUE_AT if stored[0] & HAS_DEADLINE else VALUE_AT
+
+
 def record_key(database: int, key: bytes) -> bytes:
     """Return the store key of a key's record."""
     return RECORDS + bytes((database,)) + _hash(crc32(key)) + key
@@ -107,6 +114,11 @@ def record_keys(database: int, keys: list[bytes]) -> list[bytes]:
     """Return `record_key` of each: one call for many, since every SET and GET needs one."""
     start = RECORDS + bytes((database,))
     return [start + _hash(crc32(key)) + key for key in keys]
+
+
+def value_keys(database: int, keys: list[bytes]) -> list[bytes]:
+    """Return the store keys of values that have a row of their own, in the order of the records."""
+    return [VALUES + store_key[1:] for store_key in record_keys(database, keys)]
 
 
 def records_from(database: int, place: int) -> bytes:

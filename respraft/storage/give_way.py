@@ -1,7 +1,7 @@
 """How a thread with much to do lets the event loop have the interpreter in between."""
 
 import select
-from typing import Final
+from typing import Any, Final
 
 ENTRIES_AT_ONCE: Final = 256
 """Entries of a dictionary that `let_go` drops at once, about 30 us."""
@@ -19,7 +19,7 @@ def give_way() -> None:
     select.select((), (), (), _TIMEOUT_S)
 
 
-def let_go(entries: dict[bytes, bytes | None]) -> None:
+def let_go(entries: dict[bytes, Any]) -> None:
     """Empty a large dictionary that nobody else looks at, piece by piece."""
     while entries:
         for _ in range(min(ENTRIES_AT_ONCE, len(entries))):

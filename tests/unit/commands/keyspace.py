@@ -14,7 +14,7 @@ from respraft.storage.state_memory import MemoryStateStore
 NOON_MS = 1_700_000_000_000
 """When the clock of a keyspace starts unless a test says otherwise."""
 
-OTHER_TYPE = 0x7E
+OTHER_TYPE = 0x3E
 """A record type that is no string, and none that will come."""
 
 

@@ -12,10 +12,12 @@ from respraft.commands.record import (
     DATABASES,
     PLACES,
     STRING,
+    VALUES,
     Record,
     decode_record,
     encode_record,
 )
+from respraft.commands.stored import APART_BYTES
 from respraft.resp.errors import ReplyError
 from respraft.storage.state_memory import MemoryStateStore
 
@@ -325,6 +327,30 @@ def test_the_size_of_what_was_fetched_is_counted_through_every_change(
     check("")
 
 
+@pytest.mark.parametrize("place", ["lately", "stored", "fetched"])
+@pytest.mark.parametrize("way", ["alone", "among many", "deleted"])
+def test_a_large_value_goes_with_its_record_wherever_that_was_found(
+    session: Session, context: Context, place: str, way: str
+) -> None:
+    context.set_string(b"a", bytes(APART_BYTES))
+    session.commit()
+    assert len(list(session.store.keys(VALUES, b"w"))) == 1
+    if place != "lately":  # What is handed over next lets the record go from memory.
+        context.set_string(b"b", b"")
+        session.commit()
+    if place == "fetched":
+        context.get_string(b"a")
+    if way == "alone":
+        context.set_string(b"a", b"small")
+    elif way == "among many":
+        context.overlay.set_strings([b"a", b"b"], [b"small", b"small"], 1)
+    else:
+        context.delete(b"a")
+    session.commit()
+    assert list(session.store.keys(VALUES, b"w")) == []
+    assert context.get_string(b"a") == (None if way == "deleted" else b"small")
+
+
 def test_what_is_left_of_many_changes_is_weighed(context: Context) -> None:
     overlay = context.overlay
     for _ in range(10):
@@ -332,6 +358,6 @@ def test_what_is_left_of_many_changes_is_weighed(context: Context) -> None:
     overlay.set_strings([b"a", b"a", b"key"], [bytes(500), bytes(100), b""], 1)
     before = overlay.young_bytes
     overlay.weigh()
-    records, index = (3 + 9) + (1 + 9 + 100), 2 + 8 + 3
+    records, index = (2 * 3 + 9) + (2 * 1 + 9 + 100), 2 + 8 + 3
     assert overlay.young_bytes == records + index
     assert before > 10_000

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from respraft.commands.context import Context
 from respraft.commands.machine import RECORD_SHARE_BYTES, KeyspaceMachine
+from respraft.commands.record import RECORDS, VALUE_AT, VALUES, decode_record
 from respraft.commands.spec import ALL_KEYS, CommandSpec, Kind
+from respraft.commands.stored import APART, APART_BYTES
 from respraft.commands.table import lookup
 from respraft.resp.errors import ReplyError
 from respraft.resp.replies import Reply
@@ -93,7 +95,8 @@ class Model:
 
 key = st.sampled_from(KEYS)
 ttl = st.integers(1, 40).map(lambda number: b"%d" % number)
-value = st.binary(max_size=3)
+large = st.sampled_from([b"0" * (APART_BYTES - VALUE_AT), b"1" * APART_BYTES, b"2" * 2 * APART_BYTES])
+value = st.one_of(st.binary(max_size=3), st.binary(max_size=3), large)
 command = st.one_of(
     st.tuples(st.just(b"SET"), key, value),
     st.tuples(st.just(b"PSETEX"), key, ttl, value),
@@ -106,7 +109,11 @@ command = st.one_of(
     st.tuples(st.just(b"MESS"), key, key),
     st.sampled_from([(b"FLUSHDB",), (b"FLUSHALL",)]),
 ).map(list)
-batch = st.lists(st.tuples(st.sampled_from(DATABASES), command), max_size=6)
+plain_set = st.tuples(st.just(0), st.tuples(st.just(b"SET"), key, value).map(list))
+batch = st.one_of(
+    st.lists(st.tuples(st.sampled_from(DATABASES), command), max_size=6),
+    st.lists(plain_set, min_size=1, max_size=6),  # They are run by columns.
+)
 entry = st.tuples(st.integers(0, 15), batch)  # Milliseconds since the entry before, and its commands.
 after = st.sampled_from(["nothing", "commit", "commit", "flush", "begin flush", "step", "crash", "go over"])
 
@@ -133,6 +140,8 @@ class Run:
     def apply(self, index: int) -> None:
         now, commands = self.entries[index]
         databases = [database for database, _ in commands]
+        if not any(databases):
+            databases = []  # As batches have it.
         self.machine.apply(index, now, [args for _, args in commands], databases, ())
         self.machine.expire(index, now)
 
@@ -187,12 +196,24 @@ def test_the_keyspace_does_what_a_dict_does(
             run.commit()
         if what == "flush":
             run.machine.flush()
+            check_rows(run.disk)
         elif what == "begin flush":
             run.machine.begin_flush()
         elif what == "step" and run.thread.tasks:
             run.thread.step()
         if what != "nothing":
             check(run.machine, model, now)
+
+
+def check_rows(disk: MemoryStateStore) -> None:
+    heads = {key[1:]: row for key, row in disk.iterate(RECORDS, b"s")}
+    values = dict(disk.iterate(VALUES, b"w"))
+    apart = [VALUES + key for key, row in heads.items() if row[0] & APART]
+    assert sorted(values) == sorted(apart), (
+        "each value that lies apart has a head, and each such head its value"
+    )
+    assert all(len(value) > APART_BYTES - 17 for value in values.values())
+    assert all(len(decode_record(row).value) <= APART_BYTES for row in heads.values())
 
 
 def check(machine: KeyspaceMachine, model: Model, now: int) -> None:
