@@ -86,7 +86,6 @@ FULL: Final = (
     Workload("SET", 256, 1),
     *STANDARD[1:3],
     Workload("SET", 50, 64),
-    Workload("SET", 50, 1, value_bytes=10_000),
     Workload("SET", 50, 1, follower=True),
     Workload("SET", 50, 16, follower=True),
     Workload("SET", 50, 1, spread=True),
@@ -100,4 +99,5 @@ FULL: Final = (
     Workload("GET", 50, 16, follower=True),
     Workload("GET", 50, 1, spread=True),
     Workload("GET", 50, 16, spread=True),
+    Workload("SET", 50, 1, value_bytes=10_000),  # Last: it leaves much to merge behind.
 )
