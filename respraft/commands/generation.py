@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from respraft.commands.record import EXPIRY, RECORDS, VALUES, range_of, record_keys, value_keys
-from respraft.commands.stored import APART_BYTES, rows_of
+from respraft.commands.stored import lies_apart, rows_of
 from respraft.storage.key_order import KeyOrder
 from respraft.storage.pieces import Rows
 
@@ -73,7 +73,7 @@ class Generation:
 
     @property
     def count(self) -> int:
-        """How many rows there are for the store, besides those of large values."""
+        """How many rows there are for the store, besides those for values that lie, or lay, apart."""
         return len(self.records) + len(self.index)
 
     def coming(self, keys: list[bytes]) -> None:
@@ -112,11 +112,12 @@ class Generation:
             yield from rows_of(self.number, keys[start:end], records[start:end])
         apart = list(self.apart_below)
         for start in range(0, len(apart), ROWS_AT_ONCE):
-            void = [key for key in apart[start : start + ROWS_AT_ONCE] if self._is_small(key)]
+            void = [key for key in apart[start : start + ROWS_AT_ONCE] if not self._has_large(key)]
             yield value_keys(self.number, void), [None] * len(void)
         if self.index:
             yield list(self.index), list(self.index.values())
 
-    def _is_small(self, key: bytes) -> bool:
-        """Tell whether the value that this key had further down has no other one in its place."""
-        return len(self.records[key] or b"") <= APART_BYTES
+    def _has_large(self, key: bytes) -> bool:
+        """Tell whether a value comes in the place of the one that this key had further down."""
+        record = self.records[key]
+        return record is not None and lies_apart(record)

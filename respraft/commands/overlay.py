@@ -22,6 +22,7 @@ from typing import Final
 from respraft.commands.generation import ABSENT, Generation
 from respraft.commands.layers import Layers
 from respraft.commands.record import (
+    APART,
     EXPIRY,
     HAS_DEADLINE,
     STRING,
@@ -34,7 +35,7 @@ from respraft.commands.record import (
     range_of,
     split_index_key,
 )
-from respraft.commands.stored import APART_BYTES, apart_by_head, apart_by_size, read_heads, read_records
+from respraft.commands.stored import apart_by_head, apart_by_size, lies_apart, read_heads, read_records
 from respraft.storage.state_interface import StateStore
 
 NEVER: Final = 1 << 64
@@ -48,7 +49,7 @@ EXPIRE_BYTES_MAX: Final = 16 << 20
 """Size of the records that one entry removes because their time is over; one larger still goes, alone."""
 
 KEY_ROWS: Final = 2
-"""How often a key is counted as something for the store: a large value has a row of its own."""
+"""Each key is counted twice: there may be a second row, for its value, or to delete it."""
 
 ENTRY_OVERHEAD_BYTES: Final = 200
 """Memory that a key that was fetched takes besides the bytes of key and record: two objects, a dict slot."""
@@ -136,9 +137,11 @@ class Overlay:
 
     def _fetch(self, missing: list[bytes]) -> int:
         """Bring records of the store into `fetched`; return about how many bytes they take."""
-        records = read_records(self._store, self.number, missing)
-        self.fetched.update(zip(missing, records, strict=True))
-        size = _size_of(missing, records)
+        return self._keep(missing, read_records(self._store, self.number, missing))
+
+    def _keep(self, keys: list[bytes], records: list[bytes | None]) -> int:
+        self.fetched.update(zip(keys, records, strict=True))
+        size = _size_of(keys, records)
         self.fetched_bytes += size
         return size
 
@@ -150,7 +153,7 @@ class Overlay:
                 self.fetched_bytes -= _size_of([key], [self.fetched.pop(key)])
             self._layers.young.coming([key])
             self.young_bytes += KEY_ROWS * len(key)
-            if old is not None and len(old) > APART_BYTES:
+            if old is not None and lies_apart(old):
                 self._layers.young.apart_below[key] = None
         records[key] = record
         if old is None:
@@ -240,9 +243,15 @@ class Overlay:
 
     def _drop_deadlines(self, keys: Iterable[bytes]) -> None:
         """Take those of `keys`, which are about to be set, out of the expiry index."""
-        self.prefetch(keys)
+        missing = [key for key in self._layers.unknown(keys) if key not in self.fetched]
+        heads = read_heads(self._store, self.number, missing)
+        apart = {key: head for key, head in zip(missing, heads, strict=True) if head and head[0] & APART}
+        if apart:
+            heads = [head for head in heads if not (head and head[0] & APART)]
+            missing = [key for key in missing if key not in apart]
+        self._keep(missing, heads)
         for key in keys:
-            record = self.get(key)
+            record = apart[key] if key in apart else self.get(key)
             if record is not None and record[0] & HAS_DEADLINE:
                 self._drop_deadline(key, record)
 
@@ -342,7 +351,7 @@ class Overlay:
 
     @property
     def changed_rows(self) -> int:
-        """Return how many rows there are for the store since the last hand-over."""
+        """Return how many rows there are for the store since the last hand-over, as `Generation.count`."""
         return self._layers.young.count
 
     def forget(self, keys_max: int) -> None:

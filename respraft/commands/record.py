@@ -6,9 +6,10 @@
     n | database                                     number of records, 8 bytes; absent means 0
     m | name                                         what the replica keeps: applied index, sessions...
 
-    record = type u8 | revision u64 [| deadline u64] | value          (big-endian)
+    record = type u8 | revision u64 [| deadline u64] [| value]        (big-endian)
 
-The top bit of the type says that a deadline follows, so the first byte alone tells that a record has none.
+Types are below 0x40. The top bit of that byte says that a deadline follows, so the first byte alone tells
+that a record has none; the bit below it, in the store only, that the value lies in a row of its own.
 `e` is left for the elements of collections, under the revision at which the collection was created: then
 deleting the record deletes the collection.
 
@@ -32,6 +33,10 @@ NO_DEADLINE: Final = 0
 
 HAS_DEADLINE: Final = 0x80
 """Bit of a record's first byte."""
+
+APART: Final = 0x40
+"""Bit of a head's first byte: the value is in a row of its own. No record in memory has it."""
+
 VALUE_AT: Final = 9
 """Where the value of a record without a deadline starts."""
 

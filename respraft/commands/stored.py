@@ -4,25 +4,27 @@
     v | database | hash of the key | key      the value that belongs to that head
 
 Who writes a key over needs to know what it was: whether it was there at all, its type and its deadline.
-That is in the head. With values of 10 KB in the record itself, SETs of 100 B over them came to half as many,
-since each read one.
+That is in the head. With values of 10 KB in the record itself, plain SETs of 100 B over them came to half as
+many, since each read one. (What is not a batch of plain SETs still reads whole records.)
 
-A record is split exactly if it is longer than `APART_BYTES`. In memory it is always whole.
+A record is written in two rows exactly if it is longer than `APART_BYTES`. In memory it is always whole.
 """
 
 from collections.abc import Iterator
 from typing import Final
 
-from respraft.commands.record import record_keys, value_keys, value_start
+from respraft.commands.record import APART, record_keys, value_keys, value_start
 from respraft.storage.interface import StorageFailed
-from respraft.storage.pieces import Rows
+from respraft.storage.pieces import BYTES_AT_ONCE, Rows
 from respraft.storage.state_interface import StateStore
-
-APART: Final = 0x40
-"""Bit of a head's first byte: the value is in a row of its own. No record in memory has it."""
 
 APART_BYTES: Final = 4 << 10
 """The longest record that lies in one row: RocksDB reads as much at once anyway."""
+
+
+def lies_apart(record: bytes) -> bool:
+    """Whether the value of this record, or head, has or will have a row of its own."""
+    return len(record) > APART_BYTES or record[0] & APART != 0
 
 
 def read_heads(store: StateStore, database: int, keys: list[bytes]) -> list[bytes | None]:
@@ -57,19 +59,28 @@ def apart_by_size(keys: list[bytes], records: list[bytes | None]) -> list[bytes]
 
 
 def rows_of(database: int, keys: list[bytes], records: list[bytes | None]) -> Iterator[Rows]:
-    """Yield what is to be written so that these become the records of keys, None for none."""
-    apart = set(apart_by_size(keys, records))
-    if not apart:
+    """Yield what is to be written so that these become the records of keys, None for none.
+
+    Values that lie apart are copied, and come a few at a time.
+    """
+    if not apart_by_size(keys, records):
         yield record_keys(database, keys), records
         return
     heads: list[bytes | None] = []
+    apart: list[bytes] = []
     values: list[bytes | None] = []
+    size = 0
     for key, record in zip(keys, records, strict=True):
-        if record is None or key not in apart:
+        if record is None or not lies_apart(record):
             heads.append(record)
             continue
         start = value_start(record)
         heads.append(bytes((record[0] | APART,)) + record[1:start])
+        apart.append(key)
         values.append(record[start:])
-    yield value_keys(database, [key for key in keys if key in apart]), values
+        size += len(record)
+        if size > BYTES_AT_ONCE:
+            yield value_keys(database, apart), values
+            apart, values, size = [], [], 0
+    yield value_keys(database, apart), values
     yield record_keys(database, keys), heads

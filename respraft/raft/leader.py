@@ -114,8 +114,7 @@ def on_heartbeat_response(state: RaftState, response: HeartbeatResponse) -> None
 def on_read_index_request(state: RaftState, request: ReadIndexRequest) -> None:
     """Another node asks for its readers. Who doesn't lead refuses at once.
 
-    The request says what an echo would: when it was made, after those reads had come, its sender had not left
-    this term. Where the two are a majority, that is the round.
+    The request is its sender's echo (`read_index.py`): where the two are a majority, that is the round.
     """
     if state.role is not Role.LEADER:
         state.answer_read(request.sender, request.token, 0)

@@ -174,7 +174,10 @@ class HeartbeatResponse(msgspec.Struct, tag=8, array_like=True, frozen=True):
 
 
 class ReadIndexRequest(msgspec.Struct, tag=9, array_like=True, frozen=True):
-    """Follower to leader: from which index on may I answer reads that arrived before this was sent?"""
+    """Follower to leader: from which index on may I answer reads that arrived before this was made?
+
+    `term` is the sender's own as it makes this, after those reads have come: the leader takes it for an echo.
+    """
 
     sender: NodeId
     term: Term

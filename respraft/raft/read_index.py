@@ -12,10 +12,11 @@ that index has been applied.
 * No round counts for reads before the leader has committed an entry of its own term: only then does its
   commit index include everything that its predecessors acknowledged.
 
-Readers on other nodes ask with `ReadIndexRequest`. Its sender was in the leader's term when it made it, and
-an echo would say no more: in a cluster of three, leader and asker are a majority, and no round is needed.
-Elsewhere they wait in the same queue. This module keeps the queue; `leader.py` sends the rounds and counts
-the echoes.
+Readers on other nodes ask with `ReadIndexRequest`, and that is an echo, too: it says that its sender had not
+left the leader's term when it asked, which was after those reads had come. So where leader and asker are a
+majority, as in a cluster of three, no round is needed: until it asked, nobody else can have been elected, and
+what the leader has committed when it answers is all that was acknowledged by then. Elsewhere they wait in the
+same queue. This module keeps the queue; `leader.py` sends the rounds and counts the echoes.
 """
 
 from collections import deque

@@ -2,7 +2,8 @@
 
 A read is linearizable if the node that leads *after the read arrived* says how far the log was committed,
 and the local state has been applied that far. On the leader the core proves leadership with one heartbeat
-round; a follower asks the leader, which does the same.
+round; a follower asks the leader, which does the same unless the asking proves it already
+(`raft/read_index.py`).
 
     gathering ──(asked: a number is given)──> asked ──(index confirmed)──> waiting for apply ──> run
 

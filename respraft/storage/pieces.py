@@ -36,24 +36,29 @@ class Step:
     cleared: Sequence[tuple[bytes, bytes]]
     """Ranges (low, past the end) that are emptied before that."""
     count: int
-    """How many rows there are,"""
+    """How many rows there are, or half as many where values lie in rows of their own,"""
     size: int
-    """and how many bytes their keys and values have, at most."""
+    """and how many bytes all their keys and values have, at most."""
 
 
 Piece: TypeAlias = tuple[Sequence[bytes], Sequence[bytes | None], Sequence[tuple[bytes, bytes]]]
 """Keys, values, and ranges that are emptied before, as of one write."""
 
 
-def rows_at_once(step: Step) -> int:
-    """How many rows of a step make a piece: as many as hold the two limits in the mean."""
-    return max(1, min(PUTS_AT_ONCE, BYTES_AT_ONCE * step.count // max(1, step.size)))
-
-
 def in_pieces(step: Step, at_once: int) -> Iterator[Piece]:
-    """Yield a step in pieces of up to `at_once` rows, in the order in which they are to be made."""
+    """Yield a step in pieces of up to `at_once` rows, in the order in which they are to be made.
+
+    A piece of several rows has no more than `BYTES_AT_ONCE`.
+    """
     yield (HALF_WAY,), (b"",), step.cleared
     for keys, values in step.rows:
-        for start in range(0, len(keys), at_once):
-            yield keys[start : start + at_once], values[start : start + at_once], ()
+        start = size = 0
+        for place, (key, value) in enumerate(zip(keys, values, strict=True)):
+            row = len(key) + len(value or b"")
+            if place > start and (place - start == at_once or size + row > BYTES_AT_ONCE):
+                yield keys[start:place], values[start:place], ()
+                start, size = place, 0
+            size += row
+        if start < len(keys):
+            yield keys[start:], values[start:], ()
     yield (HALF_WAY,), (None,), ()

@@ -40,7 +40,7 @@ from respraft.storage.give_way import give_way
 from respraft.storage.interface import StartRefused, StorageFailed
 from respraft.storage.log_scan import find_recycled_record
 from respraft.storage.opening import open_database
-from respraft.storage.pieces import HALF_WAY, Step, in_pieces, rows_at_once
+from respraft.storage.pieces import BYTES_AT_ONCE, HALF_WAY, PUTS_AT_ONCE, Step, in_pieces
 from respraft.storage.state_interface import StateStore
 
 MEMTABLES: Final = 2
@@ -150,7 +150,8 @@ class RocksStateStore(StateStore):
 
     def write_down(self, step: Step) -> None:
         memory = RECORD_OVERHEAD_BYTES * step.count + step.size
-        if step.count <= rows_at_once(step) or memory > self._write_buffer_bytes // 2:
+        small = step.count <= PUTS_AT_ONCE and step.size <= BYTES_AT_ONCE
+        if small or memory > self._write_buffer_bytes // 2:
             keys: list[bytes] = []
             values: list[bytes | None] = []
             for more_keys, more_values in step.rows:
@@ -164,7 +165,7 @@ class RocksStateStore(StateStore):
 
     def _write_in_pieces(self, step: Step) -> None:
         self._half_way = True
-        for keys, values, cleared in in_pieces(step, rows_at_once(step)):
+        for keys, values, cleared in in_pieces(step, PUTS_AT_ONCE):
             self._write(keys, values, cleared)
             give_way()
         self._half_way = False

@@ -8,7 +8,7 @@ from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from respraft.commands.record import RECORDS, decode_record
+from respraft.commands.record import APART, RECORDS, VALUES, decode_record
 from respraft.raft.configuration import Configuration
 from respraft.raft.message import (
     KIND_CONFIGURATION,
@@ -515,10 +515,26 @@ class RevisionsAreUnique:
     def observe(node: Node) -> None:
         """Look at a node's whole state."""
         seen: dict[int, bytes] = {}
-        for key, stored in node.store.iterate(RECORDS, bytes((RECORDS[0] + 1,))):
+        for key, stored in node.store.iterate(*_rows(RECORDS)):
             revision = decode_record(stored).revision
             other = seen.setdefault(revision, key)
             assert other == key, f"n{node.id} has {other!r} and {key!r} of the same revision {revision:x}"
+
+
+class HeadsHaveValues:
+    """A record that lies in two rows has both of them, and there is no row of a value without its head."""
+
+    @staticmethod
+    def observe(node: Node) -> None:
+        """Look at a node's whole state, once all of it is in the store."""
+        node.machine.flush()
+        heads = [key for key, row in node.store.iterate(*_rows(RECORDS)) if row[0] & APART]
+        values = list(node.store.keys(*_rows(VALUES)))
+        assert [key[1:] for key in heads] == [key[1:] for key in values], f"n{node.id}: {heads} but {values}"
+
+
+def _rows(kind: bytes) -> tuple[bytes, bytes]:
+    return kind, bytes((kind[0] + 1,))
 
 
 class Linearizability:

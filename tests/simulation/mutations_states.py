@@ -6,6 +6,7 @@ from zlib import crc32
 
 from msgspec.structs import replace
 
+from respraft.commands.generation import Generation
 from respraft.commands.machine import KeyspaceMachine
 from respraft.config import RaftConfig
 from respraft.node.installing import Installing
@@ -203,6 +204,13 @@ def _mark_goes_first() -> Sequence[Replacement]:
     return [(state_disk, "in_pieces", in_pieces)]
 
 
+def _what_lay_apart_stays() -> Sequence[Replacement]:
+    def has_large(self: Generation, key: bytes) -> bool:
+        return True
+
+    return [(Generation, "_has_large", has_large)]
+
+
 def _index_goes_down_first() -> Sequence[Replacement]:
     def write_down(self: StateDisk, step: Step) -> None:
         rows = [row for keys, values in step.rows for row in zip(keys, values, strict=True)]
@@ -250,4 +258,5 @@ STATE_MUTATIONS: Final = (
     Mutation(
         "half a state is made whole with another one", 150, _another_state_is_carried_on, _ALIKE, first=13
     ),
+    Mutation("values that lay apart stay", 30, _what_lay_apart_stays),
 )

@@ -10,6 +10,7 @@ from respraft.commands.context import READ_WORK_MAX, Context
 from respraft.commands.overlay import ENTRY_OVERHEAD_BYTES, Overlay
 from respraft.commands.record import (
     DATABASES,
+    NO_DEADLINE,
     PLACES,
     STRING,
     VALUES,
@@ -349,6 +350,32 @@ def test_a_large_value_goes_with_its_record_wherever_that_was_found(
     session.commit()
     assert list(session.store.keys(VALUES, b"w")) == []
     assert context.get_string(b"a") == (None if way == "deleted" else b"small")
+
+
+@pytest.mark.parametrize("others", ["none expires", "others expire", "it expires"])
+def test_plain_sets_over_large_values_do_not_read_them(
+    session: Session, context: Context, monkeypatch: pytest.MonkeyPatch, others: str
+) -> None:
+    overlay = context.overlay
+    deadline = NOON + 5 if others == "it expires" else NO_DEADLINE
+    context.set_string(b"a", bytes(APART_BYTES), deadline=deadline)
+    session.commit()
+    context.set_string(b"b", b"", deadline=NOON + 9 if others == "others expire" else NO_DEADLINE)
+    session.commit()
+    read: list[bytes | None] = []
+    get_many = MemoryStateStore.get_many
+
+    def spy(store: MemoryStateStore, keys: list[bytes]) -> list[bytes | None]:
+        read.extend(rows := get_many(store, keys))
+        return rows
+
+    monkeypatch.setattr(MemoryStateStore, "get_many", spy)
+    overlay.set_strings([b"a", b"c"], [b"small", b"small"], 1)
+    assert any(read)
+    assert max(len(row or b"") for row in read) < 20
+    assert (overlay.count, overlay.expiring) == (3, int(others == "others expire"))
+    session.commit()
+    assert list(session.store.keys(VALUES, b"w")) == []
 
 
 def test_what_is_left_of_many_changes_is_weighed(context: Context) -> None:

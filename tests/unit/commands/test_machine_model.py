@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from respraft.commands.context import Context
 from respraft.commands.machine import RECORD_SHARE_BYTES, KeyspaceMachine
-from respraft.commands.record import RECORDS, VALUE_AT, VALUES, decode_record
+from respraft.commands.record import APART, RECORDS, VALUE_AT, VALUES, decode_record
 from respraft.commands.spec import ALL_KEYS, CommandSpec, Kind
-from respraft.commands.stored import APART, APART_BYTES
+from respraft.commands.stored import APART_BYTES
 from respraft.commands.table import lookup
 from respraft.resp.errors import ReplyError
 from respraft.resp.replies import Reply

@@ -2,9 +2,8 @@
 
 import pytest
 
-from respraft.commands.record import STRING, encode_record, record_key, record_keys, value_keys
+from respraft.commands.record import APART, STRING, encode_record, record_key, record_keys, value_keys
 from respraft.commands.stored import (
-    APART,
     APART_BYTES,
     apart_by_head,
     apart_by_size,

@@ -9,7 +9,7 @@ from respraft.raft.message import (
     ReadIndexResponse,
 )
 from respraft.raft.ready import Role
-from tests.unit.raft.cluster import Cluster, Host
+from tests.unit.raft.cluster import Cluster, Host, configuration_of
 
 CONFIG = RaftConfig()
 
@@ -127,6 +127,30 @@ def test_a_follower_of_five_waits_in_the_same_queue() -> None:
     assert leader.reads == {"own": 2}
     cluster.settle()
     assert cluster[2].reads == {(7, 1): 2}
+
+
+def test_the_round_of_two_voters_is_the_request_and_a_single_one_needs_none() -> None:
+    for cluster, asker in (Cluster(2), 2), (Cluster(1, learners=[2]), 2):
+        leader = cluster.elect(1)
+        leader.receive(ReadIndexRequest(asker, 2, (9, 4)))
+        assert cluster.take(HeartbeatRequest) == []
+        assert len(cluster.take(ReadIndexResponse)) == 1
+
+
+def test_in_a_joint_configuration_leader_and_asker_must_be_both_majorities() -> None:
+    cluster = Cluster(5)
+    leader = cluster.elect(1)
+    for node_id in (4, 5):
+        cluster.isolate(node_id)
+    leader.observe()
+    leader.node.change_membership(configuration_of((1, 4, 5)).members)
+    leader.turn()
+    cluster.settle()
+    configuration = leader.node.configurations.current
+    assert configuration is not None
+    assert configuration.old_voters == (1, 2, 3, 4, 5)
+    leader.receive(ReadIndexRequest(4, 2, (9, 4)))
+    assert cluster.take(ReadIndexResponse) == [], "two of three new voters, but of five old ones"
 
 
 def test_a_learners_request_is_no_echo() -> None:

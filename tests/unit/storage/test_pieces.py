@@ -1,6 +1,6 @@
 """A write in pieces: the mark is the first thing and the last, and nothing is left out."""
 
-from respraft.storage.pieces import BYTES_AT_ONCE, HALF_WAY, PUTS_AT_ONCE, Step, in_pieces, rows_at_once
+from respraft.storage.pieces import BYTES_AT_ONCE, HALF_WAY, Step, in_pieces
 
 
 def test_the_mark_stands_around_everything() -> None:
@@ -13,7 +13,14 @@ def test_the_mark_stands_around_everything() -> None:
 
 
 def test_a_piece_is_bounded_by_rows_and_by_bytes() -> None:
-    assert rows_at_once(Step(iter(()), (), 100_000, 100_000 * 116)) == PUTS_AT_ONCE
-    assert rows_at_once(Step(iter(()), (), 6_000, 6_000 * 10_016)) == BYTES_AT_ONCE // 10_016
-    assert rows_at_once(Step(iter(()), (), 10, 10 * BYTES_AT_ONCE * 2)) == 1
-    assert rows_at_once(Step(iter(()), (), 0, 0)) == 1
+    sizes = [10, 10, 10, 10, BYTES_AT_ONCE // 2, BYTES_AT_ONCE // 2, 10, 3 * BYTES_AT_ONCE, 10]
+    rows = [b"%d" % place for place in range(len(sizes))], [bytes(size) for size in sizes]
+    _, *pieces, _ = in_pieces(Step(iter([rows]), (), len(sizes), sum(sizes)), at_once=3)
+    assert [[len(value or b"") for value in values] for _, values, _ in pieces] == [
+        [10, 10, 10],
+        [10, BYTES_AT_ONCE // 2],
+        [BYTES_AT_ONCE // 2, 10],
+        [3 * BYTES_AT_ONCE],
+        [10],
+    ]
+    assert [key for keys, _, _ in pieces for key in keys] == rows[0]
