@@ -377,8 +377,9 @@ class StorageConfig:
     """Changes to the keyspace held in memory before they go to a file. Larger means fewer, larger files
     and a longer replay after a crash."""
 
-    block_cache_bytes: int = limit(40 * MIB, MIB, 1024 * GIB)
-    """Keyspace blocks kept in memory for reads. The one to raise on a machine with memory to spare."""
+    block_cache_bytes: int = limit(36 * MIB, MIB, 1024 * GIB)
+    """Keyspace blocks kept in memory for reads. The one to raise on a machine with memory to spare. Besides
+    them, indexes and filters take about 2.5 bytes of memory for each key on disk."""
 
     def __post_init__(self) -> None:
         check_ranges("storage", self)

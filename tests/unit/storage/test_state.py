@@ -345,3 +345,23 @@ def test_settings_are_those_of_this_start_and_not_of_the_first_one(tmp_path: Pat
         assert set(re.findall(r"Options.write_buffer_size: (\d+)", said)) == {str(write_buffer_bytes)}
         assert set(re.findall(r"filter_policy: (\w+)", said)) == {"bloomfilter"}
         store.close()
+
+
+def test_no_get_reads_a_whole_filter_however_small_the_cache(tmp_path: Path) -> None:
+    """It did, where filters were in the cache and one did not fit: 100 KB a SET with 2 million keys."""
+
+    def bytes_read() -> int:
+        lines = Path("/proc/thread-self/io").read_text().splitlines()
+        return int(lines[0].removeprefix("rchar: "))
+
+    count = 600_000
+    store = RocksStateStore(tmp_path, write_buffer_bytes=64 << 20, block_cache_bytes=1 << 20)
+    keys = [b"%d" % number for number in range(count)]
+    store.write_down(step_of(dict.fromkeys(keys, b"v")))
+    store._database.compact_range(None, None)  # Filters of the uppermost files stayed in memory even so.
+    assert store.get(b"none") is None
+    before = bytes_read()
+    for number in range(0, count, count // 200):
+        assert store.get(b"%d.5" % number) is None
+    assert bytes_read() - before < 200 * (64 << 10)
+    store.close()
