@@ -567,8 +567,8 @@ _STALE: Final = {
     **_TWO_LEADERS,
     "nodes": 5,
     "stale": 0.5,
-    "max_stale_ms": 100,
-    "delay_us": 8_000,
+    "max_stale_ms": 60,
+    "delay_us": 30_000,
     "leaders_share": 0.3,
 }
 # The same with leases; middleboxes fence leaders off, and leaders hand over.
@@ -738,16 +738,16 @@ MUTATIONS: Final = (
     Mutation("time jumps at an election", 30, _time_jumps, first=10),
     Mutation("time is the leader's wall clock", 30, _time_is_wall_clock, first=3),
     Mutation(
-        "a restarted leader asks no voter for the time", 150, _time_of_voters_not_heard, _RESTARTS, first=17
+        "a restarted leader asks no voter for the time", 150, _time_of_voters_not_heard, _RESTARTS, first=57
     ),
     Mutation("reads before an entry of the own term", 150, _reads_before_own_term, _SHORT_REIGNS, first=1),
-    Mutation("a read joins an older round", 150, _read_joins_older_round, _OWN_TIME, first=8, rare=True),
+    Mutation("a read joins an older round", 150, _read_joins_older_round, _OWN_TIME, first=27, rare=True),
     Mutation("reads without a round", 150, _read_without_a_round, _TWO_LEADERS, first=45),
     Mutation(
         "a read's asker and its leader are enough", 150, _asker_is_a_majority, _DEAF_WITH_ANOTHER, first=28
     ),
     Mutation("stale reads of any age", 150, _stale_reads_of_any_age, _STALE, first=2),
-    Mutation("the age of a state counts from the answer", 150, _age_from_the_answer, _STALE, first=8),
+    Mutation("the age of a state counts from the answer", 150, _age_from_the_answer, _STALE, first=2),
     Mutation("a lease counts from the echo", 150, _lease_from_the_echo, _LATE_ECHOES, first=32),
     Mutation("a reset link ends a voter's promise", 150, _reset_ends_a_promise, _FENCED, first=7),
     Mutation("a lease goes on through a handover", 150, _handover_keeps_the_lease, _DEAF, first=60),

@@ -246,7 +246,7 @@ STATE_MUTATIONS: Final = (
         300,
         _dead_receivers_are_waited_for,
         _CRASHES,
-        first=65,
+        first=15,
     ),
     Mutation("half a step has no mark", 60, _steps_have_no_mark, _GATHERED, first=4),
     Mutation("the mark of half a step goes too early", 60, _mark_goes_first, _GATHERED, first=1),
