@@ -187,15 +187,11 @@ class Overlay:
             values: and what each is set to.
             revision: Of the first command; each has the next one.
         """
-        start, step, total = 0, PREFETCH_KEYS, len(keys)
-        while start < total:
-            end = start + step
-            if self._set_part(keys[start:end], values[start:end], revision + start):
-                step = 1  # Large values: at most one slice of them is here that is not needed.
-            start = end
+        for start in range(0, len(keys), PREFETCH_KEYS):
+            end = start + PREFETCH_KEYS
+            self._set_part(keys[start:end], values[start:end], revision + start)
 
-    def _set_part(self, keys: list[bytes], values: list[bytes], revision: int) -> bool:
-        """Set `keys` to `values`; return whether the records that had to be fetched were large."""
+    def _set_part(self, keys: list[bytes], values: list[bytes], revision: int) -> None:
         headers = map(plain_header, repeat(STRING), range(revision, revision + len(keys)))
         records = list(map(add, headers, values))
         # A key that is set twice: the last one stays. All of them count as written.
@@ -204,10 +200,9 @@ class Overlay:
             self._drop_deadlines(last)
         young = self._records
         before = list(map(young.get, last, repeat(ABSENT)))
-        fetched_bytes = 0
         if ABSENT in before:
             coming = [key for key, record in zip(last, before, strict=True) if record == ABSENT]
-            fetched_bytes = self._take_from_below(coming, before)
+            self._take_from_below(coming, before)
             self._layers.young.coming(coming)
             self.young_bytes += KEY_ROWS * sum(map(len, coming))
         young.update(last)
@@ -215,31 +210,26 @@ class Overlay:
         written = sum(map(len, records))
         self.young_bytes += written
         self.written_bytes += written
-        return fetched_bytes > PREFETCH_BYTES
 
-    def _take_from_below(self, keys: list[bytes], before: list[bytes | None]) -> int:
+    def _take_from_below(self, keys: list[bytes], before: list[bytes | None]) -> None:
         """Add the records of keys that are new to the young generation to `before`, in any order.
 
         They are about to be written over, so nothing is fetched for later, and of large ones only the head is
-        read. Returns about how many bytes had to be read from the store.
+        read.
         """
         apart = self._layers.young.apart_below
         keys = self._layers.gather_below_young(keys, before, apart)
-        if not keys:
-            return 0
-        if self.fetched:
+        if keys and self.fetched:
             found = list(map(self.fetched.pop, keys, repeat(ABSENT)))
             taken = [(key, record) for key, record in zip(keys, found, strict=True) if record != ABSENT]
             self.fetched_bytes -= _size_of([key for key, _ in taken], [record for _, record in taken])
             apart.update(dict.fromkeys(apart_by_size(keys, found)))
             before += found
             keys = [key for key, record in zip(keys, found, strict=True) if record == ABSENT]
-        if not keys:
-            return 0
-        heads = read_heads(self._store, self.number, keys)
-        apart.update(dict.fromkeys(apart_by_head(keys, heads)))
-        before += heads
-        return _size_of(keys, heads)
+        if keys:
+            heads = read_heads(self._store, self.number, keys)
+            apart.update(dict.fromkeys(apart_by_head(keys, heads)))
+            before += heads
 
     def _drop_deadlines(self, keys: Iterable[bytes]) -> None:
         """Take those of `keys`, which are about to be set, out of the expiry index."""
