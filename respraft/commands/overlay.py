@@ -22,7 +22,6 @@ from typing import Final
 from respraft.commands.generation import ABSENT, Generation
 from respraft.commands.layers import Layers
 from respraft.commands.record import (
-    APART,
     EXPIRY,
     HAS_DEADLINE,
     STRING,
@@ -140,6 +139,7 @@ class Overlay:
         return self._keep(missing, read_records(self._store, self.number, missing))
 
     def _keep(self, keys: list[bytes], records: list[bytes | None]) -> int:
+        """Put what was read from the store into `fetched`; return about how many bytes it takes."""
         self.fetched.update(zip(keys, records, strict=True))
         size = _size_of(keys, records)
         self.fetched_bytes += size
@@ -235,13 +235,11 @@ class Overlay:
         """Take those of `keys`, which are about to be set, out of the expiry index."""
         missing = [key for key in self._layers.unknown(keys) if key not in self.fetched]
         heads = read_heads(self._store, self.number, missing)
-        apart = {key: head for key, head in zip(missing, heads, strict=True) if head and head[0] & APART}
-        if apart:
-            heads = [head for head in heads if not (head and head[0] & APART)]
-            missing = [key for key in missing if key not in apart]
-        self._keep(missing, heads)
+        records = dict(zip(missing, heads, strict=True))
+        apart = {key: records.pop(key) for key in apart_by_head(missing, heads)}
+        self._keep(list(records), list(records.values()))
         for key in keys:
-            record = apart[key] if key in apart else self.get(key)
+            record = apart.get(key) or self.get(key)
             if record is not None and record[0] & HAS_DEADLINE:
                 self._drop_deadline(key, record)
 
