@@ -232,7 +232,7 @@ class Chaos:
             node = self._world.rng.choice(nodes)
             self.wiped = node.id
             node.die("with its disk")
-            node.wipe(incarnation=1000 + node.id)
+            node.wipe()
 
     def _lose_and_rejoin(self) -> None:
         """A disk is lost, and `respraft repair --rejoin` brings the machine back in its old place."""
@@ -249,7 +249,7 @@ class Chaos:
     def lose(self, node: Node) -> None:
         """The disk of a node that has died is of no use, and it comes back with another one, some time."""
         node.gone = True
-        node.wipe(incarnation=1000 + node.id)
+        node.wipe()
         down_us = self._world.rng.randint(1, self._world.faults.down_ms * 1000)
         self._world.schedule.after(down_us, lambda: self._operator.rejoin(node))
 

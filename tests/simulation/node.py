@@ -284,12 +284,12 @@ class Node:
             return world.rng.randint(1, state.unflushed_writes)
         return 0
 
-    def wipe(self, incarnation: int) -> None:
-        """Lose the disk. What boots next is another node under the same id."""
+    def wipe(self) -> None:
+        """Lose the disk. What boots next is another node under the same id, and none that was there before."""
         assert not self.up
         self.world.say(f"n{self.id} loses its disk")
         self.world.wiped(self)
-        self.incarnation = incarnation
+        self.incarnation += 1000
         self.disk = MemoryDisk()
         self.states = {1: StateDisk()}
         self.state_number = 1
