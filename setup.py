@@ -21,6 +21,7 @@ MODULES: Final = (
     "respraft/commands/machine.py",
     "respraft/commands/overlay.py",
     "respraft/commands/record.py",
+    "respraft/commands/sets.py",
     "respraft/commands/spec.py",
     "respraft/commands/stored.py",
     "respraft/commands/table.py",

@@ -6,22 +6,22 @@ reply too. Not so an exception that says something about this node alone (disk, 
 propagates, and the node stops before the run is committed.
 
 The figures to hold are 4 us a SET and 3 us a GET, so the records of a batch are fetched in one go, loops
-keep to local variables, plain SETs that are neighbours are run together, and a plain GET is answered without
-its function.
+keep to local variables, SETs that are neighbours are run together (`sets.py`), and a plain GET is answered
+without its function.
 
 When changes go to the store, and how much memory they may take until then, is for `machine.py` to say.
 """
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import repeat
-from operator import itemgetter
 from typing import Final
 
-from respraft.columns import Columns
 from respraft.commands.context import COMMAND_BYTES_MAX, READ_WORK_MAX, WRITE_WORK_MAX, Context, DeadlineAhead
 from respraft.commands.overlay import Overlay
 from respraft.commands.record import STRING, VALUE_AT
+from respraft.commands.sets import SetColumns, Sets, columns_of
 from respraft.commands.spec import ONE_KEY, CommandFunction, CommandSpec, keys_of
 from respraft.resp.errors import ReplyError, busy, unknown_command, wrong_arity
 from respraft.resp.replies import OK, Reply
@@ -64,10 +64,9 @@ class Execution:
         self._overlays = overlays
         self._lookup = lookup
         self._context = Context(overlays, rng)
+        self._sets = Sets(lookup)
         get = lookup(b"GET")
         self._get = None if get is None else get.function
-        set_ = lookup(b"SET")
-        self._set = None if set_ is None else set_.function
 
     def apply(
         self,
@@ -84,17 +83,16 @@ class Execution:
         bytes_left = ENTRY_BYTES_MAX
         for overlay in self._overlays:
             overlay.written_bytes = 0
-        if isinstance(commands, Columns) and not self._only_plain_sets(commands):
-            commands = list(commands)
-        functions = self._prepare(commands, databases)
-        read_functions = self._prepare([args for _, _, args in reads], [database for _, database, _ in reads])
+        self._sets.begin(time_ms)
+        batch = self._prepare(commands, databases)
         revision = index << PLACE_BITS
+        read_functions = self._find([args for _, _, args in reads], [database for _, database, _ in reads])
         replies: list[Reply] = []
         reads_left = READ_BYTES_MAX
         done = 0
         for (position, database, args), function in zip(reads, read_functions, strict=True):
             context.bytes_left = bytes_left
-            self._run_writes(revision, functions, commands, databases, done, position, replies)
+            self._run_writes(batch, revision, done, position, replies)
             # A read costs this node alone, so it must not count against the writes of the entry.
             bytes_left = context.bytes_left
             context.use(database)
@@ -103,7 +101,7 @@ class Execution:
             replies.append(reply)
             done = position
         context.bytes_left = bytes_left
-        self._run_writes(revision, functions, commands, databases, done, len(commands), replies)
+        self._run_writes(batch, revision, done, len(commands), replies)
         return replies
 
     def read(
@@ -116,16 +114,32 @@ class Execution:
         context = self._context
         context.now_ms = now_ms
         context.log_time_ms = log_time_ms
-        functions = self._prepare([args for _, args in commands], [database for database, _ in commands])
+        functions = self._find([args for _, args in commands], [database for database, _ in commands])
         try:
             return self._run_reads(context, functions, commands)
         except DeadlineAhead:
             return None
 
-    def _prepare(self, commands: Sequence[list[bytes]], databases: Sequence[int]) -> list[CommandFunction]:
+    def _prepare(self, commands: Sequence[list[bytes]], databases: Sequence[int]) -> "_Batch":
+        """Look through the writes of an entry, and fetch the records that they will ask for."""
+        # In databases other than 0 a SET is a command like others.
+        sets = None if databases else self._sets.all_of(commands)
+        if sets is not None:
+            return _Batch([_set_together] * len(commands), [], databases, sets)
+        commands = list(commands)
+        functions = self._find(commands, databases)
+        if not databases:
+            deadlines = list(map(self._sets.deadline_of, functions, commands))
+            if deadlines.count(None) < len(deadlines):
+                sets = columns_of(commands, deadlines)
+                functions = [
+                    function if deadline is None else _set_together
+                    for function, deadline in zip(functions, deadlines, strict=True)
+                ]
+        return _Batch(functions, commands, databases, sets)
+
+    def _find(self, commands: Sequence[list[bytes]], databases: Sequence[int]) -> list[CommandFunction]:
         """Find the function of each command, and fetch the records that all of them will ask for."""
-        if not databases and self._only_plain_sets(commands):
-            return [_plain_set] * len(commands)
         lookup = self._lookup
         functions: list[CommandFunction] = []
         wanted: dict[int, list[bytes]] = {0: []}
@@ -139,9 +153,7 @@ class Execution:
             if not spec.words_min <= len(args) <= spec.words_max:
                 functions.append(_malformed)
                 continue
-            # In databases other than 0 it is a command like others.
-            plain = len(args) == 3 and spec.function is self._set and not databases
-            functions.append(_plain_set if plain else spec.function)
+            functions.append(spec.function)
             if databases:
                 keys = wanted.setdefault(databases[place], [])
             if spec.keys is ONE_KEY:
@@ -152,67 +164,35 @@ class Execution:
             self._overlays[database].prefetch(keys)
         return functions
 
-    def _only_plain_sets(self, commands: Sequence[list[bytes]]) -> bool:
-        """Whether there is nothing but `SET key value`: no look at each of them is needed then."""
-        if self._set is None:
-            return False
-        if isinstance(commands, Columns):
-            spec = self._lookup(commands.name)
-            return len(commands.arguments) == 2 and spec is not None and spec.function is self._set
-        if set(map(len, commands)) != {3}:
-            return False
-        for name in set(map(_name_of, commands)):
-            spec = self._lookup(name)
-            if spec is None or spec.function is not self._set:
-                return False
-        return True
-
-    def _run_writes(
-        self,
-        revision: int,
-        functions: Sequence[CommandFunction],
-        commands: Sequence[list[bytes]],
-        databases: Sequence[int],
-        start: int,
-        end: int,
-        replies: list[Reply],
-    ) -> None:
-        """Run commands[start:end]. `revision` is that of place 0."""
+    def _run_writes(self, batch: "_Batch", revision: int, start: int, end: int, replies: list[Reply]) -> None:
+        """Run some commands of a batch. `revision` is that of place 0."""
+        functions, sets = batch.functions, batch.sets
+        if sets is None:
+            self._run_any(batch, revision, start, end, replies)
+            return
         place = start
         while place < end:
             stop = place + 1
-            if functions[place] is not _plain_set:
-                while stop < end and functions[stop] is not _plain_set:
+            if functions[place] is not _set_together:
+                while stop < end and functions[stop] is not _set_together:
                     stop += 1
-                self._run_any(revision, functions, commands, databases, place, stop, replies)
+                self._run_any(batch, revision, place, stop, replies)
             else:
-                while stop < end and functions[stop] is _plain_set:
+                while stop < end and functions[stop] is _set_together:
                     stop += 1
-                if isinstance(commands, Columns):
-                    keys, values = [column[place:stop] for column in commands.arguments]
-                else:
-                    part = commands[place:stop]
-                    keys, values = list(map(_key_of, part)), list(map(_value_of, part))
-                self._overlays[0].set_strings(keys, values, revision + place)
+                part = sets.part(place, stop)
+                self._overlays[0].set_strings(part.keys, part.values, part.deadlines, revision + place)
                 replies += [OK] * (stop - place)
             place = stop
 
-    def _run_any(
-        self,
-        revision: int,
-        functions: Sequence[CommandFunction],
-        commands: Sequence[list[bytes]],
-        databases: Sequence[int],
-        start: int,
-        end: int,
-        replies: list[Reply],
-    ) -> None:
-        """Run commands[start:end] one by one."""
+    def _run_any(self, batch: "_Batch", revision: int, start: int, end: int, replies: list[Reply]) -> None:
+        """Run some commands of a batch one by one."""
         context = self._context
         journal = context.journal
         revision += start
-        aims = databases[start:end] or repeat(0)
-        for function, args, database in zip(functions[start:end], commands[start:end], aims, strict=False):
+        functions, commands = batch.functions[start:end], batch.commands[start:end]
+        aims = batch.databases[start:end] or repeat(0)
+        for function, args, database in zip(functions, commands, aims, strict=False):
             if database != context.database:
                 context.use(database)
             context.revision = revision
@@ -281,14 +261,21 @@ class Execution:
         return COMMAND_BYTES_MAX - context.bytes_left + walked * READ_ELEMENT_BYTES
 
 
-_name_of: Final = itemgetter(0)
-_key_of: Final = itemgetter(1)
-_value_of: Final = itemgetter(2)
+@dataclass(slots=True)
+class _Batch:
+    """The writes of an entry, looked through."""
+
+    functions: list[CommandFunction]
+    commands: list[list[bytes]]
+    """Not needed if all of them are SETs that are run together."""
+    databases: Sequence[int]
+    sets: SetColumns | None
+    """At the places of SETs that are run together; None: there are none."""
 
 
-def _plain_set(_context: Context, _args: list[bytes]) -> Reply:
-    """Mark a `SET key value` that is run together with its neighbours, and never called."""
-    raise AssertionError("plain SETs are run by Overlay.set_strings")
+def _set_together(_context: Context, _args: list[bytes]) -> Reply:
+    """Mark a SET that is run together with its neighbours, and never called."""
+    raise AssertionError("run by Overlay.set_strings")
 
 
 def _unknown(context: Context, args: list[bytes]) -> Reply:

@@ -37,7 +37,7 @@ TIME_UNITS: Final = {
 """The options of SET and GETEX that say when a key expires."""
 
 
-def deadline_of_option(ctx: Context, amount: bytes, unit: TimeUnit, command: str) -> int:
+def deadline_of_option(now_ms: int, amount: bytes, unit: TimeUnit, command: str) -> int:
     """Return the deadline that an option such as EX 10 asks for; `command` goes into the error text.
 
     Raises:
@@ -46,7 +46,7 @@ def deadline_of_option(ctx: Context, amount: bytes, unit: TimeUnit, command: str
     given = parse_int64(amount)
     deadline = given * unit.scale
     if unit.relative:
-        deadline += ctx.now_ms
+        deadline += now_ms
     if given <= 0 or deadline > INT64_MAX:
         raise invalid_expire_time(command)
     return deadline

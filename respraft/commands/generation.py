@@ -18,9 +18,19 @@ marks it as written when all of it can be read from the store.
 """
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
-from respraft.commands.record import EXPIRY, RECORDS, VALUES, range_of, record_keys, value_keys
+from respraft.commands.record import (
+    EXPIRY,
+    NO_DEADLINE,
+    RECORDS,
+    VALUES,
+    deadline_of,
+    index_key,
+    range_of,
+    record_keys,
+    value_keys,
+)
 from respraft.commands.stored import lies_apart, rows_of
 from respraft.storage.key_order import KeyOrder
 from respraft.storage.pieces import Rows
@@ -36,11 +46,13 @@ class Generation:
     """See the module's docstring."""
 
     __slots__ = (
+        "_index",
         "_index_order",
         "_record_order",
         "apart_below",
+        "deadlines_below",
+        "expiring",
         "hides",
-        "index",
         "number",
         "records",
         "written",
@@ -57,24 +69,32 @@ class Generation:
         self.hides = hides
         self.records: dict[bytes, bytes | None] = {}
         """By key as clients know it. None: there is no record. Keys only come."""
-        self.index: dict[bytes, bytes | None] = {}
-        """Changes to the expiry index, by store key. Keys only come."""
         self.apart_below: dict[bytes, None] = {}
         """Keys whose record further down has a value in a row of its own, in the order in which they came."""
+        self.deadlines_below: dict[bytes, int] = {}
+        """Keys whose record further down has a deadline, and which."""
+        self.expiring = 0
+        """How many of `records` have a deadline."""
         self.written = False
         """It is in the store, and good for quick reads only."""
         self._record_order: KeyOrder | None = None  # Once somebody has iterated.
+        self._index: dict[bytes, bytes | None] | None = None
         self._index_order: KeyOrder | None = None
 
     @property
     def empty(self) -> bool:
         """Whether nothing was changed."""
-        return not (self.records or self.index or self.hides)
+        return not (self.records or self.hides)
+
+    @property
+    def index_count(self) -> int:
+        """At most how many rows there are for the expiry index."""
+        return len(self.deadlines_below) + self.expiring
 
     @property
     def count(self) -> int:
-        """How many rows there are for the store, besides those for values that lie, or lay, apart."""
-        return len(self.records) + len(self.index)
+        """At most how many rows there are for the store, besides those for values that lie, or lay, apart."""
+        return len(self.records) + self.index_count
 
     def coming(self, keys: list[bytes]) -> None:
         """Records of these keys, which it has not got, are about to be put into it."""
@@ -82,11 +102,32 @@ class Generation:
             for store_key in record_keys(self.number, keys):
                 self._record_order.add(store_key)
 
-    def put_index(self, entry: bytes, value: bytes | None) -> None:
-        """Add an entry to the expiry index, or remove it (None)."""
-        self.index[entry] = value
-        if self._index_order is not None:
-            self._index_order.add(entry)
+    def add_deadline(self, key: bytes, deadline: int) -> None:
+        """A record with a deadline is put into it. The one that the key had before was taken away."""
+        self.expiring += 1
+        if self._index is None:
+            return
+        entry = index_key(self.number, deadline, key)
+        if self._index.pop(entry, ABSENT) is not None:  # Else it was removed here, and is as it was again.
+            self._index[entry] = b""
+            if self._index_order is not None:
+                self._index_order.add(entry)
+
+    def remove_deadline(self, key: bytes, deadline: int, *, below: bool) -> None:
+        """The record that had this deadline is no more. It was further down, or here."""
+        if below:
+            self.deadlines_below[key] = deadline
+        else:
+            self.expiring -= 1
+        if self._index is None:
+            return
+        entry = index_key(self.number, deadline, key)
+        if self._index.pop(entry, None) is None:
+            self._index[entry] = None
+            if self._index_order is not None:
+                self._index_order.add(entry)
+        elif self._index_order is not None:  # It came here, and leaves no trace.
+            self._index_order.discard(entry)
 
     def record_order(self) -> KeyOrder:
         """Return the store keys of the records, those deleted included."""
@@ -100,6 +141,18 @@ class Generation:
             self._index_order = KeyOrder(self.index)
         return self._index_order
 
+    @property
+    def index(self) -> dict[bytes, bytes | None]:
+        """Return the changes to the expiry index, by store key. None: what is further down has the entry, and
+        this has not; else the other way round. Most generations go without it: nothing falls due."""
+        if self._index is None:
+            self._index = {}
+            keys = list(self.records) if self.index_count else []
+            for start in range(0, len(keys), ROWS_AT_ONCE):
+                entries, values = self._index_rows(keys[start : start + ROWS_AT_ONCE])
+                self._index.update(zip(entries, values, strict=True))
+        return self._index
+
     def cleared(self) -> list[tuple[bytes, bytes]]:
         """Return the ranges of the store that are to be emptied before `rows` go there."""
         return [range_of(kind, self.number) for kind in (RECORDS, VALUES, EXPIRY)] if self.hides else []
@@ -110,12 +163,38 @@ class Generation:
         for start in range(0, len(keys), ROWS_AT_ONCE):
             end = start + ROWS_AT_ONCE
             yield from rows_of(self.number, keys[start:end], records[start:end])
+            if self.index_count:
+                yield self._index_rows(keys[start:end])
         apart = list(self.apart_below)
         for start in range(0, len(apart), ROWS_AT_ONCE):
             void = [key for key in apart[start : start + ROWS_AT_ONCE] if not self._has_large(key)]
             yield value_keys(self.number, void), [None] * len(void)
-        if self.index:
-            yield list(self.index), list(self.index.values())
+
+    def _index_rows(self, keys: list[bytes]) -> Rows:
+        """Return what changes in the expiry index because of these keys.
+
+        From the first and the last deadline of each: what came and went in between leaves nothing to be
+        written. A key that is set again and again with a time to live would else cost two rows each time.
+        """
+        entries: list[bytes] = []
+        values: list[bytes | None] = []
+        for key in keys:
+            before = self.deadlines_below.get(key, NO_DEADLINE)
+            record = self.records[key]
+            after = NO_DEADLINE if record is None else deadline_of(record)
+            if before == after:
+                continue
+            if before:
+                entries.append(index_key(self.number, before, key))
+                values.append(None)
+            if after:
+                entries.append(index_key(self.number, after, key))
+                values.append(b"")
+        return entries, values
+
+    def dictionaries(self) -> list[dict[bytes, Any]]:
+        """Return all that takes memory, for who empties it."""
+        return [self.records, self.apart_below, self.deadlines_below, self._index or {}]
 
     def _has_large(self, key: bytes) -> bool:
         """Tell whether a value comes in the place of the one that this key had further down."""

@@ -15,12 +15,14 @@ there are, and which were read from the store, is for `overlay.py` to know.
 import heapq
 from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
-from typing import Final
+from typing import Final, TypeAlias
 
 from respraft.commands.generation import ABSENT, Generation
 from respraft.commands.record import EXPIRY, RECORDS, range_of, user_key
-from respraft.commands.stored import apart_by_size
 from respraft.storage.state_interface import StateStore
+
+Found: TypeAlias = tuple[list[bytes], list[bytes | None]]
+"""Keys, and the record of each in one place: None for no record, ABSENT if that place has no say."""
 
 _UNCHANGED: Final = bytes(bytearray(b"as it was"))
 """Says, by its identity, that a change does not concern a key: index entries that are there are empty."""
@@ -50,35 +52,28 @@ class Layers:
                 return None
         return ABSENT
 
-    def gather_below_young(
-        self, keys: list[bytes], records: list[bytes | None], apart: dict[bytes, None]
-    ) -> list[bytes]:
-        """Do what `below_young` would do for each of many keys.
-
-        Args:
-            keys: Not in the young generation.
-            records: Gets the records that are found, in any order, and ABSENT for some that are not.
-            apart: Gets the keys that are found and whose value has a row of its own in the store, or will.
+    def gather_below_young(self, keys: list[bytes]) -> tuple[list[Found], list[bytes]]:
+        """Do what `below_young` would do for each of many keys, which are not in the young generation.
 
         Returns:
-            The keys of which the store has to say.
+            What each generation has of them, and the keys of which the store has to say.
         """
+        gathered: list[Found] = []
         hidden = self.young.hides
         for generation in self.older:
             if hidden:
                 break
             found = list(map(generation.records.get, keys, repeat(ABSENT)))
-            records += found
-            apart.update(dict.fromkeys(apart_by_size(keys, found)))
+            gathered.append((keys, found))
             keys = [key for key, record in zip(keys, found, strict=True) if record == ABSENT]
             hidden = generation.hides
-        return [] if hidden else keys
+        return gathered, [] if hidden else keys
 
     def unknown(self, keys: Iterable[bytes]) -> list[bytes]:
         """Return those of `keys` that only the store knows anything of."""
         records = self.young.records
         missing = [key for key in keys if key not in records]
-        return self.gather_below_young(missing, [], {}) if missing else []
+        return self.gather_below_young(missing)[1] if missing else []
 
     def record_keys_from(self, low: bytes) -> Iterator[bytes]:
         """Yield the store keys of the records from `low` on, in order."""
@@ -95,7 +90,7 @@ class Layers:
         high = range_of(EXPIRY, self._number)[1]
         over, hidden = self._not_written()
         # Deletions in front of `low` stay out of the way with the entries that they are for.
-        runs = [generation.index_order().between(low, high) for generation in over if generation.index]
+        runs = [generation.index_order().between(low, high) for generation in over if generation.index_count]
         if not hidden:
             runs.append(self._store.keys(low, high))
         changes = [generation.index for generation in over]

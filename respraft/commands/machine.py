@@ -34,9 +34,8 @@ CHANGED_BYTES_MAX: Final = 64 << 20
 usually comes earlier."""
 
 RECORD_SHARE_BYTES: Final = 640
-"""Of that memory, what one row for the store may take, a record or an entry of the expiry index that comes or
-goes: 105,000 rows of 64 MiB. A record with key and value of 116 bytes takes half of that; as many again may
-be on their way, or have arrived and be good for reads."""
+"""Of that memory, what one record may take: 105,000 records of 64 MiB. One with key and value of 116 bytes
+takes half of that; as many again may be on their way, or have arrived and be good for reads."""
 
 FETCHED_BYTES_MAX: Final = 32 << 20
 """Memory for records that were read from the store: 100,000 keys of 100 bytes with their overhead."""
@@ -220,9 +219,8 @@ def _step(
 ) -> Step:
     """Return what is to be written, and let go of what is done with. On the store's thread."""
     for generation in done:
-        let_go(generation.records)
-        let_go(generation.index)
-        let_go(generation.apart_below)
+        for entries in generation.dictionaries():
+            let_go(entries)
     return Step(
         chain(*[generation.rows() for generation in changed], [(list(besides), list(besides.values()))]),
         [cleared for generation in changed for cleared in generation.cleared()],

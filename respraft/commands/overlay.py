@@ -16,21 +16,20 @@ out. `fetched` forgets oldest first, past a limit in bytes.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, repeat, takewhile
-from operator import add
 from typing import Final
 
 from respraft.commands.generation import ABSENT, Generation
-from respraft.commands.layers import Layers
+from respraft.commands.layers import Found, Layers
 from respraft.commands.record import (
     EXPIRY,
     HAS_DEADLINE,
-    STRING,
+    INDEX_KEY_BYTES,
     count_key,
     deadline_of,
     decode_counts,
     encode_counts,
+    encode_strings,
     index_key,
-    plain_header,
     range_of,
     split_index_key,
 )
@@ -49,6 +48,9 @@ EXPIRE_BYTES_MAX: Final = 16 << 20
 
 KEY_ROWS: Final = 2
 """Each key is counted twice: there may be a second row, for its value, or to delete it."""
+
+INDEX_ROWS_A_RECORD: Final = 3
+"""So many rows of the expiry index count as one record where memory is bounded: they hold keys, no values."""
 
 ENTRY_OVERHEAD_BYTES: Final = 200
 """Memory that a key that was fetched takes besides the bytes of key and record: two objects, a dict slot."""
@@ -148,7 +150,8 @@ class Overlay:
     def put(self, key: bytes, record: bytes | None, old: bytes | None) -> None:
         """Change a record, None for no record. `old` is what `get` returns for the key."""
         records = self._records
-        if key not in records:
+        below = key not in records
+        if below:
             if key in self.fetched:
                 self.fetched_bytes -= _size_of([key], [self.fetched.pop(key)])
             self._layers.young.coming([key])
@@ -159,7 +162,7 @@ class Overlay:
         if old is None:
             self.count += 1
         elif old[0] & HAS_DEADLINE:
-            self._drop_deadline(key, old)
+            self._remove_deadline(key, old, below=below)
         if record is None:
             self.count -= 1
             return
@@ -167,87 +170,95 @@ class Overlay:
         self.young_bytes += size
         self.written_bytes += size
         if record[0] & HAS_DEADLINE:
-            deadline = deadline_of(record)
-            entry = index_key(self.number, deadline, key)
-            self._layers.young.put_index(entry, b"")
-            self.expiring += 1
-            self.young_bytes += len(entry)
-            if entry < self.first_entry:
-                self.first_entry = entry
-                self.first_deadline = deadline
+            self._add_deadline(key, record)
 
-    def set_strings(self, keys: list[bytes], values: list[bytes], revision: int) -> None:
-        """Do what `put` would do for each of many `SET key value`: most writes are nothing else.
+    def set_strings(
+        self, keys: list[bytes], values: list[bytes], deadlines: list[int] | None, revision: int
+    ) -> None:
+        """Do what `put` would do for each of many commands that set a string: most writes are nothing else.
 
         By columns, in a dozen passes that each are one loop in C: half of what a loop over the commands
         costs. The records before are fetched here.
 
         Args:
             keys: Of the commands, in order,
-            values: and what each is set to.
+            values: and what each is set to,
+            deadlines: until when, all later than now or NO_DEADLINE; None: none has one.
             revision: Of the first command; each has the next one.
         """
         for start in range(0, len(keys), PREFETCH_KEYS):
             end = start + PREFETCH_KEYS
-            self._set_part(keys[start:end], values[start:end], revision + start)
+            part = None if deadlines is None else deadlines[start:end]
+            records = encode_strings(revision + start, values[start:end], part)
+            self._set_part(keys[start:end], records, expiring=part is not None)
 
-    def _set_part(self, keys: list[bytes], values: list[bytes], revision: int) -> None:
-        headers = map(plain_header, repeat(STRING), range(revision, revision + len(keys)))
-        records = list(map(add, headers, values))
+    def _set_part(self, keys: list[bytes], records: list[bytes], *, expiring: bool) -> None:
         # A key that is set twice: the last one stays. All of them count as written.
         last = dict(zip(keys, records, strict=True))
-        if self.expiring:
-            self._drop_deadlines(last)
         young = self._records
-        before = list(map(young.get, last, repeat(ABSENT)))
+        known = list(last)
+        before = list(map(young.get, known, repeat(ABSENT)))
+        gathered: list[Found] = [(known, before)]
         if ABSENT in before:
-            coming = [key for key, record in zip(last, before, strict=True) if record == ABSENT]
-            self._take_from_below(coming, before)
+            coming = [key for key, record in zip(known, before, strict=True) if record == ABSENT]
+            gathered += self._take_from_below(coming)
             self._layers.young.coming(coming)
             self.young_bytes += KEY_ROWS * sum(map(len, coming))
+        if self.expiring:
+            for found_keys, found in gathered:
+                below = found is not before
+                for key, record in zip(found_keys, found, strict=True):
+                    if record and record[0] & HAS_DEADLINE:
+                        self._remove_deadline(key, record, below=below)
         young.update(last)
-        self.count += len(last) - len(list(filter(None, before)))
+        self.count += len(last) - sum([len(list(filter(None, found))) for _, found in gathered])
         written = sum(map(len, records))
         self.young_bytes += written
         self.written_bytes += written
+        if expiring:
+            for key, record in last.items():
+                if record[0] & HAS_DEADLINE:
+                    self._add_deadline(key, record)
 
-    def _take_from_below(self, keys: list[bytes], before: list[bytes | None]) -> None:
-        """Add the records of keys that are new to the young generation to `before`, in any order.
+    def _take_from_below(self, keys: list[bytes]) -> list[Found]:
+        """Return what is there of keys that are new to the young generation, where it was found.
 
         They are about to be written over, so nothing is fetched for later, and of large ones only the head is
         read.
         """
         apart = self._layers.young.apart_below
-        keys = self._layers.gather_below_young(keys, before, apart)
+        gathered, keys = self._layers.gather_below_young(keys)
         if keys and self.fetched:
             found = list(map(self.fetched.pop, keys, repeat(ABSENT)))
             taken = [(key, record) for key, record in zip(keys, found, strict=True) if record != ABSENT]
             self.fetched_bytes -= _size_of([key for key, _ in taken], [record for _, record in taken])
-            apart.update(dict.fromkeys(apart_by_size(keys, found)))
-            before += found
+            gathered.append((keys, found))
             keys = [key for key, record in zip(keys, found, strict=True) if record == ABSENT]
+        for found_keys, found in gathered:
+            apart.update(dict.fromkeys(apart_by_size(found_keys, found)))
         if keys:
             heads = read_heads(self._store, self.number, keys)
             apart.update(dict.fromkeys(apart_by_head(keys, heads)))
-            before += heads
+            gathered.append((keys, heads))
+        return gathered
 
-    def _drop_deadlines(self, keys: Iterable[bytes]) -> None:
-        """Take those of `keys`, which are about to be set, out of the expiry index."""
-        missing = [key for key in self._layers.unknown(keys) if key not in self.fetched]
-        heads = read_heads(self._store, self.number, missing)
-        records = dict(zip(missing, heads, strict=True))
-        apart = {key: records.pop(key) for key in apart_by_head(missing, heads)}
-        self._keep(list(records), list(records.values()))
-        for key in keys:
-            record = apart.get(key) or self.get(key)
-            if record is not None and record[0] & HAS_DEADLINE:
-                self._drop_deadline(key, record)
+    def _add_deadline(self, key: bytes, record: bytes) -> None:
+        deadline = deadline_of(record)
+        self._layers.young.add_deadline(key, deadline)
+        self.expiring += 1
+        self.young_bytes += INDEX_KEY_BYTES + len(key)
+        if deadline <= self.first_deadline:
+            entry = index_key(self.number, deadline, key)
+            if entry < self.first_entry:
+                self.first_entry = entry
+                self.first_deadline = deadline
 
-    def _drop_deadline(self, key: bytes, record: bytes) -> None:
-        entry = index_key(self.number, deadline_of(record), key)
-        self._layers.young.put_index(entry, None)
-        self.young_bytes += len(entry)
+    def _remove_deadline(self, key: bytes, record: bytes, *, below: bool) -> None:
+        """The record is no more. `below`: it is not in the young generation."""
+        self._layers.young.remove_deadline(key, deadline_of(record), below=below)
         self.expiring -= 1
+        if below:
+            self.young_bytes += INDEX_KEY_BYTES + len(key)
 
     def clear(self) -> Cleared:
         """Remove every record; return what `restore` needs to undo that."""
@@ -334,13 +345,17 @@ class Overlay:
     def weigh(self) -> None:
         """Let `young_bytes` be what is left of all that was put, and no more."""
         young = self._layers.young
-        keys = KEY_ROWS * sum(map(len, young.records)) + sum(map(len, young.index))
-        self.young_bytes = keys + sum(map(len, filter(None, young.records.values())))
+        records = [(key, record) for key, record in young.records.items() if record]
+        size = KEY_ROWS * sum(map(len, young.records)) + sum([len(record) for _, record in records])
+        indexed = [key for key, record in records if record[0] & HAS_DEADLINE] if young.expiring else []
+        indexed += young.deadlines_below
+        self.young_bytes = size + INDEX_KEY_BYTES * len(indexed) + sum(map(len, indexed))
 
     @property
     def changed_rows(self) -> int:
-        """Return how many rows there are for the store since the last hand-over, as `Generation.count`."""
-        return self._layers.young.count
+        """Return how many rows have gathered for the store since the last hand-over, by their memory."""
+        young = self._layers.young
+        return len(young.records) + young.index_count // INDEX_ROWS_A_RECORD
 
     def forget(self, keys_max: int) -> None:
         """Drop the oldest of what was fetched."""

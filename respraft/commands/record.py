@@ -20,6 +20,8 @@ is a fair choice. Keys in byte order with a second index by hash would cost one 
 """
 
 import struct
+from itertools import repeat
+from operator import add
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -55,6 +57,9 @@ _DEADLINE_AT: Final = 2
 _INDEXED_KEY_AT: Final = 10
 _LATE_VALUE_AT: Final = 17
 
+INDEX_KEY_BYTES: Final = _INDEXED_KEY_AT
+"""What an entry of the expiry index takes besides its key."""
+
 plain_header: Final = struct.Struct(">BQ").pack
 """Type and revision -> the header of a record without a deadline."""
 
@@ -82,6 +87,22 @@ def encode_record(kind: int, deadline: int, revision: int, value: bytes) -> byte
     if deadline:
         return _expiring.pack(kind | HAS_DEADLINE, revision, deadline) + value
     return plain_header(kind, revision) + value
+
+
+def encode_strings(revision: int, values: list[bytes], deadlines: list[int] | None) -> list[bytes]:
+    """Return the records of strings that commands of consecutive revisions set: one call for many.
+
+    Args:
+        revision: Of the first one.
+        values: What each is set to.
+        deadlines: Of each, NO_DEADLINE for none; None: none has one.
+    """
+    revisions = range(revision, revision + len(values))
+    if deadlines is None:
+        return list(map(add, map(plain_header, repeat(STRING), revisions), values))
+    if NO_DEADLINE in deadlines:
+        return list(map(encode_record, repeat(STRING), deadlines, revisions, values))
+    return list(map(add, map(_expiring.pack, repeat(STRING | HAS_DEADLINE), revisions, deadlines), values))
 
 
 def decode_record(stored: bytes) -> Record:

@@ -67,14 +67,14 @@ def setnx(ctx: Context, args: list[bytes]) -> int:
 
 def setex(ctx: Context, args: list[bytes]) -> SimpleString:
     """SETEX key seconds value."""
-    deadline = deadline_of_option(ctx, args[2], TIME_UNITS[b"EX"], "setex")
+    deadline = deadline_of_option(ctx.now_ms, args[2], TIME_UNITS[b"EX"], "setex")
     ctx.set_string(args[1], args[3], deadline=deadline)
     return OK
 
 
 def psetex(ctx: Context, args: list[bytes]) -> SimpleString:
     """PSETEX key milliseconds value."""
-    deadline = deadline_of_option(ctx, args[2], TIME_UNITS[b"PX"], "psetex")
+    deadline = deadline_of_option(ctx.now_ms, args[2], TIME_UNITS[b"PX"], "psetex")
     ctx.set_string(args[1], args[3], deadline=deadline)
     return OK
 
@@ -102,7 +102,7 @@ def getex(ctx: Context, args: list[bytes]) -> bytes | None:
     if value is None:  # The time is not even looked at, as in Redis.
         return None
     if unit is not None:
-        ctx.set_deadline(key, deadline_of_option(ctx, amount, unit, "getex"))
+        ctx.set_deadline(key, deadline_of_option(ctx.now_ms, amount, unit, "getex"))
     elif persists:
         ctx.set_deadline(key, NO_DEADLINE)
     return value
@@ -215,7 +215,7 @@ def _set_with_options(ctx: Context, args: list[bytes]) -> SimpleString | bytes |
     options = _parse_set_options(args)
     deadline = NO_DEADLINE
     if options.unit is not None:
-        deadline = deadline_of_option(ctx, options.amount, options.unit, "set")
+        deadline = deadline_of_option(ctx.now_ms, options.amount, options.unit, "set")
     old = ctx.get_string(key) if options.returns_old else None
     if (options.only_if_missing and ctx.exists(key)) or (options.only_if_present and not ctx.exists(key)):
         return old

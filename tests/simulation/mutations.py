@@ -473,18 +473,9 @@ def _state_and_index_in_two_writes() -> Sequence[Replacement]:
 
 
 def _revision_without_the_place() -> Sequence[Replacement]:
-    def run_writes(
-        self: Execution,
-        revision: int,
-        functions: Any,
-        commands: Any,
-        databases: Any,
-        start: int,
-        end: int,
-        replies: Any,
-    ) -> None:
+    def run_writes(self: Execution, batch: Any, revision: int, start: int, end: int, replies: Any) -> None:
         for place in range(start, end):
-            original(self, revision - place, functions, commands, databases, place, place + 1, replies)
+            original(self, batch, revision - place, place, place + 1, replies)
 
     original = Execution._run_writes
     return [(Execution, "_run_writes", run_writes)]

@@ -285,7 +285,7 @@ class Node:
         return 0
 
     def wipe(self) -> None:
-        """Lose the disk. What boots next is another node under the same id, and none that was there before."""
+        """Lose the disk. What boots next is another node under the same id, that never was there before."""
         assert not self.up
         self.world.say(f"n{self.id} loses its disk")
         self.world.wiped(self)

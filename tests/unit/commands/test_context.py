@@ -320,7 +320,7 @@ def test_the_size_of_what_was_fetched_is_counted_through_every_change(
     check("missing")
     overlay.prefetch([b"a", b"c", b"x", b"yy", b"x"])
     check("c missing x yy")
-    overlay.set_strings([b"c", b"x", b"new"], [b"1", b"2", b"3"], 1)
+    overlay.set_strings([b"c", b"x", b"new"], [b"1", b"2", b"3"], None, 1)
     check("missing yy")
     overlay.forget(1)
     check("yy")
@@ -344,7 +344,7 @@ def test_a_large_value_goes_with_its_record_wherever_that_was_found(
     if way == "alone":
         context.set_string(b"a", b"small")
     elif way == "among many":
-        context.overlay.set_strings([b"a", b"b"], [b"small", b"small"], 1)
+        context.overlay.set_strings([b"a", b"b"], [b"small", b"small"], None, 1)
     else:
         context.delete(b"a")
     session.commit()
@@ -370,7 +370,7 @@ def test_plain_sets_over_large_values_do_not_read_them(
         return rows
 
     monkeypatch.setattr(MemoryStateStore, "get_many", spy)
-    overlay.set_strings([b"a", b"c"], [b"small", b"small"], 1)
+    overlay.set_strings([b"a", b"c"], [b"small", b"small"], None, 1)
     assert any(read)
     assert max(len(row or b"") for row in read) < 20
     assert (overlay.count, overlay.expiring) == (3, int(others == "others expire"))
@@ -382,9 +382,9 @@ def test_what_is_left_of_many_changes_is_weighed(context: Context) -> None:
     overlay = context.overlay
     for _ in range(10):
         context.set_string(b"key", bytes(1000), deadline=NOON + 5)
-    overlay.set_strings([b"a", b"a", b"key"], [bytes(500), bytes(100), b""], 1)
+    overlay.set_strings([b"a", b"a", b"key"], [bytes(500), bytes(100), b""], [0, 0, NOON + 6], 1)
     before = overlay.young_bytes
     overlay.weigh()
-    records, index = (2 * 3 + 9) + (2 * 1 + 9 + 100), 2 + 8 + 3
+    records, index = (2 * 3 + 17) + (2 * 1 + 9 + 100), 2 + 8 + 3
     assert overlay.young_bytes == records + index
     assert before > 10_000

@@ -1,5 +1,6 @@
 """Changes on their way to the store: whole runs in their order, readable all the time, never too many."""
 
+import dataclasses
 import random
 import threading
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from respraft.commands.machine import RECORD_SHARE_BYTES, KeyspaceMachine
-from respraft.commands.record import DATABASES
+from respraft.commands.record import DATABASES, EXPIRY, split_index_key
 from respraft.commands.table import lookup
 from respraft.resp.replies import Reply
 from respraft.storage.interface import StorageFailed
@@ -45,6 +46,11 @@ class Layered:
 
     def read(self, line: str) -> Any:
         return read(self.machine, line)
+
+    def deadlines(self) -> list[tuple[int, bytes]]:
+        """By the expiry index, counted from now."""
+        overlay = self.machine._overlays[0]
+        return [(deadline - NOON, key) for deadline, key in overlay.deadlines_to(NOON + 10_000)]
 
     def after_a_crash(self) -> KeyspaceMachine:
         """What the disk holds."""
@@ -145,11 +151,50 @@ def test_it_goes_down_by_itself_when_there_are_too_many_records() -> None:
 
 def test_what_goes_to_the_expiry_index_counts_as_well() -> None:
     layered = Layered(records_max=100)
-    for number in range(98):
-        layered.run(f"PSETEX a {number + 1000} 1")
+    for number in range(74):
+        layered.run(f"PSETEX {number} 1000 1")
     assert not layered.thread.tasks
-    layered.run("PSETEX a 2000 1")
-    assert layered.thread.tasks, "one record, and 99 deadlines that are not its deadline any more"
+    layered.run("PSETEX another 1000 1")
+    assert layered.thread.tasks, "75 records, and as many entries, three of which count as a record"
+
+
+@pytest.mark.parametrize("iterated", [False, True])
+def test_deadlines_that_came_and_went_between_two_hand_overs_leave_nothing_to_be_written(
+    monkeypatch: pytest.MonkeyPatch, iterated: bool
+) -> None:
+    layered = Layered()
+    entries: list[tuple[bytes, bytes | None]] = []
+    write_down = MemoryStateStore.write_down
+
+    def spy(store: MemoryStateStore, step: Step) -> None:
+        rows = list(step.rows)
+        entries.extend((key, row) for keys, values in rows for key, row in zip(keys, values, strict=True))
+        write_down(store, dataclasses.replace(step, rows=iter(rows)))
+
+    monkeypatch.setattr(MemoryStateStore, "write_down", spy)
+    layered.run("PSETEX kept 10 1", "PSETEX again 20 1", "PSETEX gone 30 1", "PSETEX later 40 1")
+    layered.machine.flush()
+    entries.clear()
+    if iterated:
+        assert layered.deadlines() == [(10, b"kept"), (20, b"again"), (30, b"gone"), (40, b"later")]
+    for number in range(100):
+        layered.run(
+            f"PSETEX a {number + 1000} 1", f"PSETEX again {number + 20} 1", f"PSETEX new {number + 50} 1"
+        )
+        layered.run("DEL new later", "APPEND kept more", f"PSETEX later {number + 41} 1")
+    layered.run("PSETEX again 20 1", "SET gone 1")
+    expected = [(10, b"kept"), (20, b"again"), (140, b"later"), (1099, b"a")]
+    if iterated:
+        assert layered.deadlines() == expected
+    layered.machine.flush()
+    changed = {split_index_key(key): row for key, row in entries if key.startswith(EXPIRY)}
+    assert changed == {
+        (NOON + 30, b"gone"): None,
+        (NOON + 40, b"later"): None,
+        (NOON + 140, b"later"): b"",
+        (NOON + 1099, b"a"): b"",
+    }
+    assert layered.deadlines() == expected
 
 
 def test_it_goes_down_by_itself_when_it_is_too_large_with_what_was_written_over_not_counted() -> None:

@@ -155,17 +155,62 @@ def test_plain_sets_count_a_key_once_however_often_and_drop_its_deadline(
     assert node.machine.sizes() == {0: (5, 1)}
 
 
-@pytest.mark.parametrize("count", [1, 255, 256, 257, 700])
-def test_plain_sets_go_in_slices_and_each_has_its_revision(store: StateStore, count: int) -> None:
-    node, single = Node(store), Node(MemoryStateStore())
-    node.run(*[f"SET key{place % 300} old" for place in range(0, count, 2)])
-    single.run(*[f"SET key{place % 300} old" for place in range(0, count, 2)])
-    node.apply(*[f"SET key{place % 300} {place}" for place in range(count)])
-    # The same in database 0 of a batch that also uses another: there each runs for itself.
-    single.apply(*[f"SET key{place % 300} {place}" for place in range(count)], databases=[0] * count)
-    node.machine.commit({})
-    single.machine.commit({})
-    assert node.machine.digest() == single.machine.digest()
+SETS = {
+    "plain": "SET {key} {place}",
+    "seconds": "SET {key} {place} EX {amount}",
+    "milliseconds": "set {key} {place} px {amount}",
+    "a moment": "SET {key} {place} PXAT {amount}",
+    "in front": "SETEX {key} {amount} {place}",
+    "milliseconds in front": "Psetex {key} {amount} {place}",
+    "a condition": "SET {key} {place} NX EX {amount}",
+    "a condition alone": "SET {key} {place} XX",
+    "no time": "SET {key} {place} EX EX",
+    "no unit": "SET {key} {place} NOW {amount}",
+    "something else": "APPEND {key} {place}",
+}
+"""What a SET may look like, and what looks like one."""
+
+
+def sets(form: str, count: int, amounts: Sequence[str]) -> list[list[bytes]]:
+    """Many of one form, or of all; keys repeat."""
+    forms = [SETS[form]] if form in SETS else list(SETS.values())
+    return [
+        words(
+            forms[place % len(forms)].format(
+                key=f"key{place % 300}", place=place, amount=amounts[place % len(amounts)]
+            )
+        )
+        for place in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    "amounts", [["10"], ["1", "20", "300"], ["5", "0", "x", "01", "-1", str(1 << 63), "7"]]
+)
+@pytest.mark.parametrize("count", [1, 257, 700])
+@pytest.mark.parametrize("form", [*SETS, "all of them"])
+def test_sets_that_are_run_together_do_what_each_does_alone(
+    form: str, count: int, amounts: list[str]
+) -> None:
+    batch = sets(form, count, amounts)
+    ways: list[tuple[Sequence[list[bytes]], list[int]]] = [
+        (batch, []),
+        # In database 0 of a batch that also uses another each runs for itself.
+        (batch, [0] * count),
+    ]
+    if form in SETS:
+        ways.append((Columns(batch[0][0], [list(column) for column in zip(*batch, strict=True)][1:]), []))
+    outcomes = []
+    for commands, databases in ways:
+        node = Node(MemoryStateStore())
+        node.run(*[f"SET key{place} old" for place in range(0, min(count, 250), 2)])
+        node.run(*[f"SET key{place} old PX 100" for place in range(0, min(count, 250), 3)])
+        reads = [(place, 0, words(f"PTTL key{place % 300}")) for place in (0, count // 2, count)]
+        replies = node.machine.apply(9, NOON, commands, databases, reads)
+        sizes = node.machine.sizes()
+        node.machine.commit({})
+        outcomes.append(([str(reply) for reply in replies], sizes, node.machine.digest()))
+    assert outcomes.count(outcomes[0]) == len(ways)
 
 
 @pytest.mark.parametrize("name", [b"SET", b"set", b"GETSET", b"APPEND", b"NOSUCH", b"MGET", b"GET"])

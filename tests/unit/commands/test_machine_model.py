@@ -1,5 +1,6 @@
 """Random histories of the keyspace against a dict: whatever is written, undone, cleared, expired or lost."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from respraft.columns import Columns
 from respraft.commands.context import Context
 from respraft.commands.machine import RECORD_SHARE_BYTES, KeyspaceMachine
 from respraft.commands.record import APART, RECORDS, VALUE_AT, VALUES, decode_record
@@ -63,8 +65,11 @@ class Model:
         match args:
             case [b"SET", key, value]:
                 live[database, key] = (value, 0)
-            case [b"PSETEX", key, ttl, value]:
-                live[database, key] = (value, now + int(ttl))
+            case [b"PSETEX", key, ttl, value] | [b"SET", key, value, b"PX" | b"px", ttl]:
+                if int(ttl):
+                    live[database, key] = (value, now + int(ttl))
+            case [b"SET", key, value, b"PXAT", moment]:
+                live[database, key] = (value, int(moment))
             case [b"APPEND", key, value]:
                 old, deadline = live.get((database, key), (b"", 0))
                 live[database, key] = (old + value, deadline)
@@ -109,10 +114,26 @@ command = st.one_of(
     st.tuples(st.just(b"MESS"), key, key),
     st.sampled_from([(b"FLUSHDB",), (b"FLUSHALL",)]),
 ).map(list)
-plain_set = st.tuples(st.just(0), st.tuples(st.just(b"SET"), key, value).map(list))
+ttl_or_none = st.integers(0, 40).map(lambda number: b"%d" % number)  # 0 is refused.
+sets = (
+    st.tuples(st.just(b"SET"), key, value),
+    st.tuples(st.just(b"SET"), key, value, st.sampled_from([b"PX", b"px"]), ttl_or_none),
+    st.tuples(st.just(b"PSETEX"), key, ttl_or_none, value),
+    st.tuples(
+        st.just(b"SET"), key, value, st.just(b"PXAT"), st.integers(NOON, NOON + 300).map(b"%d".__mod__)
+    ),
+)
+
+
+def in_database_0(commands: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """A batch of nothing else: SETs of it are run together."""
+    return st.lists(st.tuples(st.just(0), commands.map(list)), min_size=1, max_size=6)
+
+
 batch = st.one_of(
     st.lists(st.tuples(st.sampled_from(DATABASES), command), max_size=6),
-    st.lists(plain_set, min_size=1, max_size=6),  # They are run by columns.
+    in_database_0(st.one_of(*sets, st.tuples(st.just(b"APPEND"), key, value))),
+    *[in_database_0(commands) for commands in sets],  # Alike, so they may come by columns.
 )
 entry = st.tuples(st.integers(0, 15), batch)  # Milliseconds since the entry before, and its commands.
 after = st.sampled_from(["nothing", "commit", "commit", "flush", "begin flush", "step", "crash", "go over"])
@@ -142,7 +163,10 @@ class Run:
         databases = [database for database, _ in commands]
         if not any(databases):
             databases = []  # As batches have it.
-        self.machine.apply(index, now, [args for _, args in commands], databases, ())
+        batch: Sequence[list[bytes]] = [args for _, args in commands]
+        if index % 2 and not databases and len({(args[0], len(args)) for args in batch}) == 1:
+            batch = Columns(batch[0][0], [list(column) for column in zip(*batch, strict=True)][1:])
+        self.machine.apply(index, now, batch, databases, ())
         self.machine.expire(index, now)
 
     def commit(self) -> None:
