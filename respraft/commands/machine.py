@@ -34,8 +34,9 @@ CHANGED_BYTES_MAX: Final = 64 << 20
 usually comes earlier."""
 
 RECORD_SHARE_BYTES: Final = 640
-"""Of that memory, what one record may take: 105,000 records of 64 MiB. One with key and value of 116 bytes
-takes half of that; as many again may be on their way, or have arrived and be good for reads."""
+"""Of that memory, what one record may take, with the deadline that it had: 105,000 records of 64 MiB. One
+with key and value of 116 bytes takes half of that; as many again may be on their way, or have arrived and be
+good for reads. In the store it is three rows at most, two of them in the expiry index."""
 
 FETCHED_BYTES_MAX: Final = 32 << 20
 """Memory for records that were read from the store: 100,000 keys of 100 bytes with their overhead."""
@@ -71,7 +72,7 @@ class KeyspaceMachine:
         self._lookup = lookup
         self._rng = random.Random() if rng is None else rng
         self._fetched_bytes_max = fetched_bytes_max
-        self._changed_rows_max = changed_bytes_max // RECORD_SHARE_BYTES
+        self._changed_records_max = changed_bytes_max // RECORD_SHARE_BYTES
         self._changed_bytes_max = changed_bytes_max // 2
         self._uncommitted = False
         self._open(store)
@@ -108,11 +109,11 @@ class KeyspaceMachine:
         """End the run. It goes to the store with those before and behind it, in one atomic write."""
         self._meta.update(meta)
         self._uncommitted = False
-        rows = size = 0
+        records = size = 0
         for overlay in self._overlays:
-            rows += overlay.changed_rows
+            records += overlay.changed_records
             size += overlay.young_bytes
-        if rows >= self._changed_rows_max or self._too_large(size):
+        if records >= self._changed_records_max or self._too_large(size):
             while self._on_way:  # Or they would pile up: this thread is quicker than the store.
                 self._on_way.popleft().result()
             self._hand_over()
@@ -128,7 +129,7 @@ class KeyspaceMachine:
         for overlay in self._overlays:
             overlay.weigh()
         # Not all the way to the limit, or it would be weighed again and again on its last stretch.
-        return sum([overlay.young_bytes for overlay in self._overlays]) >= self._changed_bytes_max // 2
+        return sum([overlay.young_bytes for overlay in self._overlays]) >= self._changed_bytes_max * 3 // 4
 
     def _hand_over(self) -> Future[None]:
         """Send what all ended runs have changed on its way to the store, behind what is on it."""

@@ -49,9 +49,6 @@ EXPIRE_BYTES_MAX: Final = 16 << 20
 KEY_ROWS: Final = 2
 """Each key is counted twice: there may be a second row, for its value, or to delete it."""
 
-INDEX_ROWS_A_RECORD: Final = 3
-"""So many rows of the expiry index count as one record where memory is bounded: they hold keys, no values."""
-
 ENTRY_OVERHEAD_BYTES: Final = 200
 """Memory that a key that was fetched takes besides the bytes of key and record: two objects, a dict slot."""
 
@@ -352,10 +349,9 @@ class Overlay:
         self.young_bytes = size + INDEX_KEY_BYTES * len(indexed) + sum(map(len, indexed))
 
     @property
-    def changed_rows(self) -> int:
-        """Return how many rows have gathered for the store since the last hand-over, by their memory."""
-        young = self._layers.young
-        return len(young.records) + young.index_count // INDEX_ROWS_A_RECORD
+    def changed_records(self) -> int:
+        """Return how many records were changed since the last hand-over, each counted once."""
+        return len(self._layers.young.records)
 
     def forget(self, keys_max: int) -> None:
         """Drop the oldest of what was fetched."""

@@ -14,7 +14,7 @@ from respraft.commands.table import lookup
 from respraft.resp.replies import Reply
 from respraft.storage.interface import StorageFailed
 from respraft.storage.pieces import Step
-from respraft.storage.state import RocksStateStore
+from respraft.storage.state import RECORD_OVERHEAD_BYTES, RocksStateStore
 from respraft.storage.state_interface import StateStore
 from respraft.storage.state_memory import MemoryStateStore
 from respraft.storage.state_thread import ThreadedStateStore
@@ -149,13 +149,13 @@ def test_it_goes_down_by_itself_when_there_are_too_many_records() -> None:
     assert len(layered.thread.tasks) == 1
 
 
-def test_what_goes_to_the_expiry_index_counts_as_well() -> None:
-    layered = Layered(records_max=100)
-    for number in range(74):
-        layered.run(f"PSETEX {number} 1000 1")
-    assert not layered.thread.tasks
-    layered.run("PSETEX another 1000 1")
-    assert layered.thread.tasks, "75 records, and as many entries, three of which count as a record"
+def test_as_many_records_as_may_gather_go_down_piece_by_piece_with_all_their_deadlines() -> None:
+    changed_bytes_max = 64 << 20
+    rows = 3 * changed_bytes_max // RECORD_SHARE_BYTES
+    buffer_bytes = 2 * changed_bytes_max  # As the node opens its store.
+    assert RECORD_OVERHEAD_BYTES * rows + changed_bytes_max // 2 <= buffer_bytes // 2, (
+        "RocksStateStore.write_down"
+    )
 
 
 @pytest.mark.parametrize("iterated", [False, True])
