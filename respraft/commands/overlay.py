@@ -342,11 +342,12 @@ class Overlay:
     def weigh(self) -> None:
         """Let `young_bytes` be what is left of all that was put, and no more."""
         young = self._layers.young
-        records = [(key, record) for key, record in young.records.items() if record]
-        size = KEY_ROWS * sum(map(len, young.records)) + sum([len(record) for _, record in records])
-        indexed = [key for key, record in records if record[0] & HAS_DEADLINE] if young.expiring else []
-        indexed += young.deadlines_below
-        self.young_bytes = size + INDEX_KEY_BYTES * len(indexed) + sum(map(len, indexed))
+        keys = KEY_ROWS * sum(map(len, young.records)) + sum(map(len, young.deadlines_below))
+        if young.expiring:
+            records = young.records.items()
+            keys += sum([len(key) for key, record in records if record and record[0] & HAS_DEADLINE])
+        size = sum(map(len, filter(None, young.records.values())))
+        self.young_bytes = keys + size + INDEX_KEY_BYTES * young.index_count
 
     @property
     def changed_records(self) -> int:
