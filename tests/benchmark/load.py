@@ -31,6 +31,9 @@ _FILL_KEYS: Final = 500
 _POOL_BYTES: Final = 1 << 20
 _FILL_TIMEOUT_S: Final = 60.0
 
+SESSION_S: Final = 1000
+"""Time to live of what SETEX writes: longer than a benchmark takes."""
+
 _LAST_WORDS: Final = 1000
 """Characters of a failed generator's output that are worth showing."""
 
@@ -143,13 +146,20 @@ def _redis_benchmarks(endpoints: Sequence[Endpoint], workload: Workload, request
         commands.append(
             (
                 *("redis-benchmark", "-h", endpoint.host, "-p", str(endpoint.port), "--csv"),
-                *("-t", workload.command.lower(), "-c", str(clients), "-P", str(workload.pipeline)),
+                *("-c", str(clients), "-P", str(workload.pipeline)),
                 *("-n", str(requests * clients // workload.clients), "-r", str(workload.keys)),
-                *("-d", str(workload.value_bytes)),
+                *_test(workload),
             )
         )
     with ThreadPoolExecutor(len(commands)) as threads:
         return together([parse_redis_benchmark(output) for output in threads.map(_output, commands)])
+
+
+def _test(workload: Workload) -> list[str]:
+    """Return what redis-benchmark is to send."""
+    if workload.command == "SETEX":  # It has no such test.
+        return ["SETEX", "session:__rand_int__", str(SESSION_S), "x" * workload.value_bytes]
+    return ["-t", workload.command.lower(), "-d", str(workload.value_bytes)]
 
 
 def together(parts: Sequence[Figures]) -> Figures:

@@ -42,7 +42,8 @@ class Peer(Protocol):
 
     def takes(self, workload: Workload) -> bool:
         """Whether the workload means something on this peer."""
-        return not workload.follower and not workload.spread
+        known = self.protocol == "redis" or workload.command in ("SET", "GET")
+        return known and not workload.follower and not workload.spread
 
     def start(self, directory: Path) -> None:
         """Start all processes, with their files under `directory`, and wait until they serve."""

@@ -23,7 +23,7 @@ class Endpoint:
 class Workload:
     """One row of the table."""
 
-    command: str  # SET or GET.
+    command: str  # SET or GET; and SETEX or INCR, for those who speak Redis.
     clients: int
     pipeline: int  # Commands that a client sends before it waits for replies.
     value_bytes: int = VALUE_BYTES
@@ -99,5 +99,10 @@ FULL: Final = (
     Workload("GET", 50, 16, follower=True),
     Workload("GET", 50, 1, spread=True),
     Workload("GET", 50, 16, spread=True),
-    Workload("SET", 50, 1, value_bytes=10_000),  # Last: it leaves much to merge behind.
+    # Last, since they leave more keys behind, and the values of 10 KB much to merge.
+    Workload("SETEX", 50, 1),
+    Workload("SETEX", 50, 16),
+    Workload("INCR", 50, 1),
+    Workload("INCR", 50, 16),
+    Workload("SET", 50, 1, value_bytes=10_000),
 )

@@ -84,7 +84,8 @@ def test_cheap_requests_are_sent_in_greater_number() -> None:
 def test_reads_come_after_the_writes_of_what_they_read_and_titles_are_unique(
     workloads: tuple[Workload, ...],
 ) -> None:
-    commands = [workload.command for workload in workloads if workload.value_bytes == VALUE_BYTES]
+    small = [workload.command for workload in workloads if workload.value_bytes == VALUE_BYTES]
+    commands = [command for command in small if command in ("SET", "GET")]
     assert commands == sorted(commands, reverse=True)
     assert all(workload.value_bytes == VALUE_BYTES for workload in workloads[:-1])
     assert len({workload.title for workload in workloads}) == len(workloads)
