@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Final
 
+from respraft.columns import Columns
 from respraft.commands.context import COMMAND_BYTES_MAX, READ_WORK_MAX, WRITE_WORK_MAX, Context, DeadlineAhead
 from respraft.commands.overlay import Overlay
 from respraft.commands.record import STRING, VALUE_AT
@@ -126,8 +127,9 @@ class Execution:
         sets = None if databases else self._sets.all_of(commands)
         if sets is not None:
             return _Batch([_set_together] * len(commands), [], databases, sets)
+        functions = self._find_alike(commands) if isinstance(commands, Columns) else []
         commands = list(commands)
-        functions = self._find(commands, databases)
+        functions = functions or self._find(commands, databases)
         if not databases:
             deadlines = list(map(self._sets.deadline_of, functions, commands))
             if deadlines.count(None) < len(deadlines):
@@ -137,6 +139,16 @@ class Execution:
                     for function, deadline in zip(functions, deadlines, strict=True)
                 ]
         return _Batch(functions, commands, databases, sets)
+
+    def _find_alike(self, commands: Columns) -> list[CommandFunction]:
+        """Do what `_find` does, with one look for all of them; nothing where that isn't enough."""
+        spec = self._lookup(commands.name)
+        if spec is None or spec.function is None or spec.keys is not ONE_KEY:
+            return []
+        if not spec.words_min <= 1 + len(commands.arguments) <= spec.words_max:
+            return []
+        self._overlays[0].prefetch(commands.arguments[0])
+        return [spec.function] * len(commands)
 
     def _find(self, commands: Sequence[list[bytes]], databases: Sequence[int]) -> list[CommandFunction]:
         """Find the function of each command, and fetch the records that all of them will ask for."""

@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 from respraft.commands.context import Context
 from respraft.commands.expiry import TIME_UNITS, TimeUnit, deadline_of_option
 from respraft.commands.numbers import (
-    INT64_MAX,
     INT64_MIN,
     add_long_doubles,
     format_long_double,
@@ -22,7 +21,6 @@ from respraft.resp.errors import (
     ReplyError,
     string_too_long,
     syntax_error,
-    would_overflow,
     wrong_arity,
     wrong_type,
 )
@@ -177,17 +175,17 @@ def setrange(ctx: Context, args: list[bytes]) -> int:
 
 def incr(ctx: Context, args: list[bytes]) -> int:
     """INCR key."""
-    return _increment(ctx, args[1], 1)
+    return ctx.increment(args[1], 1)
 
 
 def decr(ctx: Context, args: list[bytes]) -> int:
     """DECR key."""
-    return _increment(ctx, args[1], -1)
+    return ctx.increment(args[1], -1)
 
 
 def incrby(ctx: Context, args: list[bytes]) -> int:
     """INCRBY key increment."""
-    return _increment(ctx, args[1], parse_int64(args[2]))
+    return ctx.increment(args[1], parse_int64(args[2]))
 
 
 def decrby(ctx: Context, args: list[bytes]) -> int:
@@ -195,7 +193,7 @@ def decrby(ctx: Context, args: list[bytes]) -> int:
     decrement = parse_int64(args[2])
     if decrement == INT64_MIN:  # Its negation is no 64-bit integer.
         raise ReplyError("ERR", "decrement would overflow")
-    return _increment(ctx, args[1], -decrement)
+    return ctx.increment(args[1], -decrement)
 
 
 def incrbyfloat(ctx: Context, args: list[bytes]) -> bytes:
@@ -293,12 +291,3 @@ def _check_pairs(ctx: Context, args: list[bytes], command: str) -> None:
 def _set_pairs(ctx: Context, args: list[bytes]) -> None:
     for at in range(1, len(args), 2):
         ctx.set_string(args[at], args[at + 1])
-
-
-def _increment(ctx: Context, key: bytes, amount: int) -> int:
-    stored = ctx.get_string(key)
-    value = amount if stored is None else parse_int64(stored) + amount
-    if not INT64_MIN <= value <= INT64_MAX:
-        raise would_overflow()
-    ctx.replace_value(key, b"%d" % value)
-    return value
