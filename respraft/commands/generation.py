@@ -22,11 +22,10 @@ from typing import Any, Final
 
 from respraft.commands.record import (
     EXPIRY,
-    NO_DEADLINE,
     RECORDS,
     VALUES,
-    deadline_of,
-    index_key,
+    index_start,
+    moment_of,
     range_of,
     record_keys,
     value_keys,
@@ -39,7 +38,10 @@ ABSENT: Final = b""
 """Says that nothing is known of a key here. No record is empty."""
 
 ROWS_AT_ONCE: Final = 256
-"""Records whose store keys are made at once, about 50 us: the event loop waits meanwhile."""
+"""Records whose store keys are made at once: 50 us, or 100 with deadlines, for which the event loop waits."""
+
+INDEX_ENTRIES_A_RECORD: Final = 3
+"""So many entries of the expiry index take as much memory as a record, once they are made."""
 
 
 class Generation:
@@ -48,6 +50,7 @@ class Generation:
     __slots__ = (
         "_index",
         "_index_order",
+        "_index_start",
         "_record_order",
         "apart_below",
         "deadlines_below",
@@ -66,13 +69,14 @@ class Generation:
             hides: The database was emptied first: nothing that lies further down counts.
         """
         self.number = number
+        self._index_start = index_start(number)
         self.hides = hides
         self.records: dict[bytes, bytes | None] = {}
         """By key as clients know it. None: there is no record. Keys only come."""
         self.apart_below: dict[bytes, None] = {}
         """Keys whose record further down has a value in a row of its own, in the order in which they came."""
-        self.deadlines_below: dict[bytes, int] = {}
-        """Keys whose record further down has a deadline, and which."""
+        self.deadlines_below: dict[bytes, bytes] = {}
+        """Keys whose record further down has a deadline, and which (`moment_of`)."""
         self.expiring = 0
         """How many of `records` have a deadline."""
         self.written = False
@@ -102,26 +106,31 @@ class Generation:
             for store_key in record_keys(self.number, keys):
                 self._record_order.add(store_key)
 
-    def add_deadline(self, key: bytes, deadline: int) -> None:
+    @property
+    def weight(self) -> int:
+        """How much memory it takes, in records."""
+        return len(self.records) + len(self._index or ()) // INDEX_ENTRIES_A_RECORD
+
+    def add_deadline(self, key: bytes, moment: bytes) -> None:
         """A record with a deadline is put into it. The one that the key had before was taken away."""
         self.expiring += 1
         if self._index is None:
             return
-        entry = index_key(self.number, deadline, key)
+        entry = self._index_start + moment + key
         if self._index.pop(entry, ABSENT) is not None:  # Else it was removed here, and is as it was again.
             self._index[entry] = b""
             if self._index_order is not None:
                 self._index_order.add(entry)
 
-    def remove_deadline(self, key: bytes, deadline: int, *, below: bool) -> None:
+    def remove_deadline(self, key: bytes, moment: bytes, *, below: bool) -> None:
         """The record that had this deadline is no more. It was further down, or here."""
         if below:
-            self.deadlines_below[key] = deadline
+            self.deadlines_below[key] = moment
         else:
             self.expiring -= 1
         if self._index is None:
             return
-        entry = index_key(self.number, deadline, key)
+        entry = self._index_start + moment + key
         if self._index.pop(entry, None) is None:
             self._index[entry] = None
             if self._index_order is not None:
@@ -146,11 +155,8 @@ class Generation:
         """Return the changes to the expiry index, by store key. None: what is further down has the entry, and
         this has not; else the other way round. Most generations go without it: nothing falls due."""
         if self._index is None:
-            self._index = {}
-            keys = list(self.records) if self.index_count else []
-            for start in range(0, len(keys), ROWS_AT_ONCE):
-                entries, values = self._index_rows(keys[start : start + ROWS_AT_ONCE])
-                self._index.update(zip(entries, values, strict=True))
+            entries, values = self._index_rows(list(self.records)) if self.index_count else ([], [])
+            self._index = dict(zip(entries, values, strict=True))
         return self._index
 
     def cleared(self) -> list[tuple[bytes, bytes]]:
@@ -176,19 +182,20 @@ class Generation:
         From the first and the last deadline of each: what came and went in between leaves nothing to be
         written. A key that is set again and again with a time to live would else cost two rows each time.
         """
+        start, below, records = self._index_start, self.deadlines_below, self.records
         entries: list[bytes] = []
         values: list[bytes | None] = []
         for key in keys:
-            before = self.deadlines_below.get(key, NO_DEADLINE)
-            record = self.records[key]
-            after = NO_DEADLINE if record is None else deadline_of(record)
+            before = below.get(key, b"")
+            record = records[key]
+            after = b"" if record is None else moment_of(record)
             if before == after:
                 continue
             if before:
-                entries.append(index_key(self.number, before, key))
+                entries.append(start + before + key)
                 values.append(None)
             if after:
-                entries.append(index_key(self.number, after, key))
+                entries.append(start + after + key)
                 values.append(b"")
         return entries, values
 

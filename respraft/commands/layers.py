@@ -89,8 +89,9 @@ class Layers:
         """Yield the entries of the expiry index from `low` on, in order."""
         high = range_of(EXPIRY, self._number)[1]
         over, hidden = self._not_written()
+        over = [generation for generation in over if generation.index_count]
         # Deletions in front of `low` stay out of the way with the entries that they are for.
-        runs = [generation.index_order().between(low, high) for generation in over if generation.index_count]
+        runs = [generation.index_order().between(low, high) for generation in over]
         if not hidden:
             runs.append(self._store.keys(low, high))
         changes = [generation.index for generation in over]

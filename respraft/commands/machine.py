@@ -111,7 +111,7 @@ class KeyspaceMachine:
         self._uncommitted = False
         records = size = 0
         for overlay in self._overlays:
-            records += overlay.changed_records
+            records += overlay.changed_weight
             size += overlay.young_bytes
         if records >= self._changed_records_max or self._too_large(size):
             while self._on_way:  # Or they would pile up: this thread is quicker than the store.

@@ -30,6 +30,7 @@ from respraft.commands.record import (
     encode_counts,
     encode_strings,
     index_key,
+    moment_of,
     range_of,
     split_index_key,
 )
@@ -241,7 +242,7 @@ class Overlay:
 
     def _add_deadline(self, key: bytes, record: bytes) -> None:
         deadline = deadline_of(record)
-        self._layers.young.add_deadline(key, deadline)
+        self._layers.young.add_deadline(key, moment_of(record))
         self.expiring += 1
         self.young_bytes += INDEX_KEY_BYTES + len(key)
         if deadline <= self.first_deadline:
@@ -252,7 +253,7 @@ class Overlay:
 
     def _remove_deadline(self, key: bytes, record: bytes, *, below: bool) -> None:
         """The record is no more. `below`: it is not in the young generation."""
-        self._layers.young.remove_deadline(key, deadline_of(record), below=below)
+        self._layers.young.remove_deadline(key, moment_of(record), below=below)
         self.expiring -= 1
         if below:
             self.young_bytes += INDEX_KEY_BYTES + len(key)
@@ -350,9 +351,9 @@ class Overlay:
         self.young_bytes = keys + size + INDEX_KEY_BYTES * young.index_count
 
     @property
-    def changed_records(self) -> int:
-        """Return how many records were changed since the last hand-over, each counted once."""
-        return len(self._layers.young.records)
+    def changed_weight(self) -> int:
+        """Return how much memory what was changed since the last hand-over takes, in records."""
+        return self._layers.young.weight
 
     def forget(self, keys_max: int) -> None:
         """Drop the oldest of what was fetched."""

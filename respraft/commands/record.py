@@ -126,6 +126,11 @@ def deadline_of(stored: bytes) -> int:
     return NO_DEADLINE
 
 
+def moment_of(stored: bytes) -> bytes:
+    """Return the deadline of a stored record as it is written there; b"" is none."""
+    return stored[VALUE_AT:_LATE_VALUE_AT] if stored[0] & HAS_DEADLINE else b""
+
+
 def value_start(stored: bytes) -> int:
     """Return where the value begins in a record."""
     return _LATE_VALUE_AT if stored[0] & HAS_DEADLINE else VALUE_AT
@@ -166,6 +171,11 @@ def user_key(store_key: bytes) -> bytes:
 def index_key(database: int, deadline: int, key: bytes) -> bytes:
     """Return the store key of an entry in the expiry index."""
     return EXPIRY + bytes((database,)) + _long(deadline) + key
+
+
+def index_start(database: int) -> bytes:
+    """Return what comes before deadline, as `moment_of` has it, and key in an entry of the expiry index."""
+    return EXPIRY + bytes((database,))
 
 
 def split_index_key(store_key: bytes) -> tuple[int, bytes]:

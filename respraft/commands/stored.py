@@ -5,7 +5,7 @@
 
 Who writes a key over needs to know what it was: whether it was there at all, its type and its deadline.
 That is in the head. With values of 10 KB in the record itself, plain SETs of 100 B over them came to half as
-many, since each read one. (What is not a batch of plain SETs still reads whole records.)
+many, since each read one. (What is not a batch of SETs alone still reads whole records.)
 
 A record is written in two rows exactly if it is longer than `APART_BYTES`. In memory it is always whole.
 """

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from respraft.commands.generation import INDEX_ENTRIES_A_RECORD
 from respraft.commands.machine import RECORD_SHARE_BYTES, KeyspaceMachine
 from respraft.commands.record import DATABASES, EXPIRY, split_index_key
 from respraft.commands.table import lookup
@@ -168,6 +169,7 @@ def test_deadlines_that_came_and_went_between_two_hand_overs_leave_nothing_to_be
 
     def spy(store: MemoryStateStore, step: Step) -> None:
         rows = list(step.rows)
+        assert step.count >= sum(len(keys) for keys, _ in rows)
         entries.extend((key, row) for keys, values in rows for key, row in zip(keys, values, strict=True))
         write_down(store, dataclasses.replace(step, rows=iter(rows)))
 
@@ -195,6 +197,37 @@ def test_deadlines_that_came_and_went_between_two_hand_overs_leave_nothing_to_be
         (NOON + 1099, b"a"): b"",
     }
     assert layered.deadlines() == expected
+
+
+def test_a_deadline_that_goes_and_comes_again_while_the_index_is_kept() -> None:
+    layered = Layered()
+    layered.run("PSETEX below 10 1")
+    layered.machine.flush()
+    assert layered.deadlines() == [(10, b"below")]
+    layered.run("PSETEX here 20 1")
+    assert layered.deadlines() == [(10, b"below"), (20, b"here")]
+    for name, milliseconds in (("below", 10), ("here", 20)):
+        for _ in range(2):
+            layered.run(f"SET {name} 1")
+            assert (milliseconds, name.encode()) not in layered.deadlines()
+            layered.run(f"PSETEX {name} {milliseconds} 1")
+            assert layered.deadlines() == [(10, b"below"), (20, b"here")]
+
+
+def test_what_becomes_of_deadlines_is_weighed_and_counted() -> None:
+    layered = Layered()
+    layered.run("PSETEX below 10 1")
+    layered.machine.flush()
+    overlay = layered.machine._overlays[0]
+    layered.run("SET below 1", "PSETEX here 10 1", "PSETEX gone 10 1", "SET gone 1")
+    overlay.weigh()
+    names, records, entries = 5 + 4 + 4, 10 + 18 + 10, (10 + 5) + (10 + 4)
+    assert overlay.young_bytes == 2 * names + records + entries
+    assert overlay.changed_weight == 3
+    layered.run(*[f"PSETEX {number} 10 1" for number in range(10)])
+    assert overlay.changed_weight == 13
+    assert len(layered.deadlines()) == 11
+    assert overlay.changed_weight == 13 + (11 + 1) // INDEX_ENTRIES_A_RECORD, "the index takes memory now"
 
 
 def test_it_goes_down_by_itself_when_it_is_too_large_with_what_was_written_over_not_counted() -> None:

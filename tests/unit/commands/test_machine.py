@@ -213,6 +213,29 @@ def test_sets_that_are_run_together_do_what_each_does_alone(
     assert outcomes.count(outcomes[0]) == len(ways)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "replies", "left_ms"),
+    [
+        ([[b"a", b"b"], [b"1", b"2"], [b"EX", b"PX"], [b"5", b"6"]], [OK, OK], [5000, 6]),
+        ([[b"a"], [b"1"], [b"EX"], [b"10"], [b"PX"], [b"5"]], ["ERR syntax error"], [-2, -2]),
+        ([[b"a"]], ["ERR wrong number of arguments for 'set' command"], [-2, -2]),
+    ],
+)
+def test_sets_by_columns_that_are_not_all_of_a_kind(
+    arguments: list[list[bytes]], replies: list[Reply], left_ms: list[int]
+) -> None:
+    node = Node(MemoryStateStore())
+    got = node.machine.apply(1, NOON, Columns(b"SET", arguments), [], ())
+    assert [str(reply) for reply in got] == [str(reply) for reply in replies]
+    node.machine.commit({})
+    assert node.read("PTTL a", "PTTL b") == left_ms
+
+
+def test_a_set_stays_in_the_database_that_it_was_sent_to(node: Node) -> None:
+    assert node.apply("SETEX a 10 1", "SET b 1", "SET c 1 PX 5", databases=[1, 2, 0]) == [OK, OK, OK]
+    assert node.machine.sizes() == {0: (1, 1), 1: (1, 1), 2: (1, 0)}
+
+
 @pytest.mark.parametrize("name", [b"SET", b"set", b"GETSET", b"APPEND", b"NOSUCH", b"MGET", b"GET"])
 def test_commands_by_columns_do_what_they_do_one_by_one(name: bytes) -> None:
     rows = [[name, b"key%d" % (place % 300), b"%d" % place] for place in range(700)]

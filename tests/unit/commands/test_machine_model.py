@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from respraft.columns import Columns
 from respraft.commands.context import Context
 from respraft.commands.machine import RECORD_SHARE_BYTES, KeyspaceMachine
-from respraft.commands.record import APART, RECORDS, VALUE_AT, VALUES, decode_record
+from respraft.commands.record import (
+    APART,
+    EXPIRY,
+    RECORDS,
+    VALUE_AT,
+    VALUES,
+    deadline_of,
+    decode_record,
+    index_key,
+    user_key,
+)
 from respraft.commands.spec import ALL_KEYS, CommandSpec, Kind
 from respraft.commands.stored import APART_BYTES
 from respraft.commands.table import lookup
@@ -238,6 +248,14 @@ def check_rows(disk: MemoryStateStore) -> None:
     )
     assert all(len(value) > APART_BYTES - 17 for value in values.values())
     assert all(len(decode_record(row).value) <= APART_BYTES for row in heads.values())
+    expiring = [
+        index_key(key[0], deadline_of(row), user_key(RECORDS + key))
+        for key, row in heads.items()
+        if deadline_of(row)
+    ]
+    assert list(disk.keys(EXPIRY, b"y")) == sorted(expiring), (
+        "each deadline has one entry, and no other is there"
+    )
 
 
 def check(machine: KeyspaceMachine, model: Model, now: int) -> None:
