@@ -45,6 +45,7 @@ MODULES: Final = (
     "respraft/replica/admission.py",
     "respraft/replica/applier.py",
     "respraft/replica/compaction.py",
+    "respraft/replica/forwarding.py",
     "respraft/replica/gathering.py",
     "respraft/replica/leading.py",
     "respraft/replica/membership.py",

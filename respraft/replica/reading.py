@@ -1,47 +1,134 @@
-"""Answering reads from the local state, once a barrier says that they may run there.
+"""This node's reads, from their arrival to their answer.
 
-All reads of a turn are one call of the machine, which stops where it would be too much work at once; the rest
+They wait for a barrier (`barrier.py`), of which the leader is asked, be it this node itself. All that may run
+then is one call of the machine in each turn, which stops where it would be too much work at once; the rest
 goes on in the next turn. Should a key be due by this node's clock and not by the log's, those who touch it
 take a log entry instead (`Origin`), so that no two nodes disagree on it.
 """
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
+from respraft.config import ClientConfig, RaftConfig
+from respraft.raft.message import Index, NodeId, ReadIndexRequest, ReadIndexResponse
+from respraft.raft.node import RaftNode
+from respraft.raft.ready import Role
 from respraft.replica.applier import Applier
-from respraft.replica.barrier import ReadGroup
+from respraft.replica.barrier import ReadBarrier, ReadGroup
 from respraft.replica.batch import Answer, Refusal
 from respraft.replica.machine import Machine, Reply
-from respraft.replica.status import ReplicaCounters
+from respraft.replica.status import Identity, ReplicaCounters, ReplicaMessage, Samples
 
 
 class Reading:
-    """The reads of this node's clients that may run."""
+    """The reads of this node's clients. No I/O; the replica drives it each turn."""
 
     def __init__(
         self,
         *,
+        identity: Identity,
+        client: ClientConfig,
+        raft: RaftConfig,
+        core: RaftNode,
         machine: Machine,
         applier: Applier,
         at_entry: Callable[[ReadGroup], Refusal | None],
+        send: Callable[[NodeId, ReplicaMessage], None],
         counters: ReplicaCounters,
+        samples: Samples,
     ) -> None:
         """Start with none.
 
         Args:
+            identity: Who asks for barriers; answers to an earlier process count for nothing.
+            client: How long reads may wait, with and without a leader.
+            raft: A request without an answer is repeated after its election time-out.
+            core: Knows the leader, and is asked where this node leads.
             machine: What is read.
             applier: Says as of when that is.
             at_entry: Takes a group that must run at a log entry, or refuses it.
+            send: Takes a message for another node.
             counters: Increased here.
+            samples: Take how long barriers took.
         """
         self.again = False  # Something is left for another turn.
+        self._node_id = identity.node_id
+        self._start_counter = identity.start_counter
+        self._core = core
         self._machine = machine
         self._applier = applier
         self._at_entry = at_entry
+        self._send = send
         self._counters = counters
+        self._samples = samples
+        self._barrier = ReadBarrier(client=client, raft=raft)
+        self._stale: list[ReadGroup] = []  # Run at the end of this turn, on what is applied by then.
         self._left: list[ReadGroup] = []  # May run, and were too much for the last turn.
 
-    def answer(self, due: list[ReadGroup], wall_ms: int) -> list[Answer]:
-        """Answer those that were left and those that are `due` now, as many as one turn can bear."""
+    @property
+    def waiting(self) -> int:
+        """Groups that wait for a barrier, or for what is committed to be applied."""
+        return self._barrier.waiting
+
+    @property
+    def holding(self) -> bool:
+        """Whether a barrier could be asked for, and waits a little for more reads."""
+        return self._barrier.holding
+
+    def submit(self, group: ReadGroup) -> None:
+        """Take a client's reads; it has nothing else in flight."""
+        self._barrier.submit(group)
+
+    def submit_stale(self, group: ReadGroup) -> None:
+        """The same, if they may be answered from a state of `max_stale_ms` ago."""
+        self._barrier.submit_stale(group)
+
+    def adopt(self, node_id: NodeId) -> None:
+        """This node has been given an id."""
+        self._node_id = node_id
+
+    def tick(self, now_ms: float) -> list[Answer]:
+        """Give up on what has waited too long."""
+        return self._barrier.tick(now_ms)
+
+    def refuse_all(self, reason: Refusal) -> list[Answer]:
+        """Answer everything that has not been confirmed with `reason`."""
+        return self._barrier.refuse_all(reason)
+
+    def ask(self, now_ms: float) -> None:
+        """Ask for a barrier if reads wait for one. Called once per turn, before `answer`."""
+        core = self._core
+        self._stale = self._barrier.take_stale(now_ms)
+        number = self._barrier.ask(core.leader, core.term, now_ms)
+        if number is None:
+            return
+        self._counters.barriers_asked += 1
+        if core.role is Role.LEADER:
+            core.read_index(number)
+        else:
+            token = (self._start_counter, number)
+            self._send(core.leader, ReadIndexRequest(self._node_id, core.term, token))
+
+    def on_response(self, response: ReadIndexResponse, now_ms: float) -> None:
+        """The leader has answered: this process, or an earlier one."""
+        start_counter, number = response.token
+        if start_counter == self._start_counter:
+            self.confirmed(number, response.index, now_ms)
+
+    def confirmed(self, number: object, index: Index, now_ms: float) -> None:
+        """A quorum has confirmed barrier `number`, up to `index`; 0: it is refused."""
+        waited_ms = self._barrier.confirmed(cast(int, number), index, now_ms)
+        if waited_ms is not None:
+            self._samples.barrier_ms.append(waited_ms)
+
+    def answer(self, now_ms: float, wall_ms: int) -> list[Answer]:
+        """Answer what may run on what is applied now, as much as one turn can bear."""
+        due = self._barrier.due(self._applier.index, now_ms)
+        stale, self._stale = self._stale, []
+        return [*self._answer_due(due, wall_ms), *self._answer_stale(stale)]
+
+    def _answer_due(self, due: list[ReadGroup], wall_ms: int) -> list[Answer]:
+        """Answer those that were left, and then those that are `due` now."""
         self.again = False
         groups, self._left = self._left + due, []
         if not groups:
@@ -54,7 +141,7 @@ class Reading:
             return self._answer_one_by_one(groups, log_time_ms, now_ms)
         return self._share(groups, replies)
 
-    def answer_stale(self, groups: list[ReadGroup]) -> list[Answer]:
+    def _answer_stale(self, groups: list[ReadGroup]) -> list[Answer]:
         """Answer reads that may run on what is applied, at the log's time: as of then no key is overdue."""
         if not groups:
             return []

@@ -27,22 +27,14 @@ from typing import Final, cast
 import msgspec
 
 from respraft.config import Config
-from respraft.raft.message import (
-    NOBODY,
-    Entry,
-    Index,
-    InstallSnapshot,
-    Message,
-    NodeId,
-    ReadIndexRequest,
-    ReadIndexResponse,
-)
+from respraft.raft.message import Entry, Index, InstallSnapshot, Message, NodeId, ReadIndexResponse
 from respraft.raft.node import RaftNode
-from respraft.raft.ready import Ready, Role
+from respraft.raft.ready import Ready
 from respraft.replica.applier import Applier
-from respraft.replica.barrier import ReadBarrier, ReadGroup
+from respraft.replica.barrier import ReadGroup
 from respraft.replica.batch import Answer, Client, Refusal
 from respraft.replica.formation import Objection, PeerIdentity
+from respraft.replica.forwarding import Forwarding
 from respraft.replica.leading import Leading
 from respraft.replica.machine import Command, Machine
 from respraft.replica.membership import Membership
@@ -88,7 +80,7 @@ class Replica:
         self.samples = Samples([], [], [])
         self._config = config
         self._core = core
-        core.notices_at_once = False  # `_on_forward` says whose clients wait.
+        core.notices_at_once = False  # `Forwarding` says whose clients wait.
         self._machine = machine
         self._now_ms = 0.0  # Monotonic.
         self._wall_ms = 0
@@ -96,15 +88,9 @@ class Replica:
         self._answers: list[Answer] = []
         self._again = False
         self._ready: Ready | None = None  # Between `take_output` and `finish_turn`.
-        self._stale: list[ReadGroup] = []  # The same: stale reads of this turn.
         self._write_in_flight = 0  # Its number; 0: none.
         self._durable_messages: list[tuple[NodeId, Message]] = []  # Of the write in flight.
-        self.membership = Membership(
-            identity=identity,
-            config=config,
-            core=core,
-            send=lambda to, message: self._messages.append((to, message)),
-        )
+        self.membership = Membership(identity=identity, config=config, core=core, send=self._send)
         self._origin = Origin(
             identity.node_id,
             identity.nonce,
@@ -119,14 +105,30 @@ class Replica:
         self._leading = Leading(
             core=core, applier=self._applier, machine=machine, raft=config.raft, counters=self.counters
         )
+        self._forwarding = Forwarding(
+            identity.node_id,
+            core=core,
+            origin=self._origin,
+            leading=self._leading,
+            send=self._send,
+            counters=self.counters,
+        )
         self.snapshots = Snapshots(
             config=config.raft, core=core, machine=machine, applier=self._applier, counters=self.counters
         )
         self._installing: InstallSnapshot | None = None  # Is being written.
         self._reading = Reading(
-            machine=machine, applier=self._applier, at_entry=self._read_at_entry, counters=self.counters
+            identity=identity,
+            client=config.client,
+            raft=config.raft,
+            core=core,
+            machine=machine,
+            applier=self._applier,
+            at_entry=self._read_at_entry,
+            send=self._send,
+            counters=self.counters,
+            samples=self.samples,
         )
-        self._barrier = ReadBarrier(client=config.client, raft=config.raft)
 
     # -- Inputs --------------------------------------------------------------------------------------
 
@@ -147,7 +149,7 @@ class Replica:
         self._leading.refresh()  # The tick may have ended this node's leadership.
         self._leading.append_time(self._now_ms)
         self._answers += self._origin.tick(core.leader, core.term, self._now_ms)
-        self._answers += self._barrier.tick(self._now_ms)
+        self._answers += self._reading.tick(self._now_ms)
         self.membership.tick(self._now_ms)
 
     def submit(
@@ -167,7 +169,7 @@ class Replica:
         """Take a client's group that only reads. It has nothing else in flight."""
         refusal = self._closed()
         if refusal is None:
-            self._barrier.submit(ReadGroup(client, database, commands, size, self._now_ms))
+            self._reading.submit(ReadGroup(client, database, commands, size, self._now_ms))
         return refusal
 
     @property
@@ -185,7 +187,7 @@ class Replica:
         """Take a client's group that only reads, and may be answered from a state of `max_stale_ms` ago."""
         refusal = self._closed()
         if refusal is None:
-            self._barrier.submit_stale(ReadGroup(client, database, commands, size, self._now_ms))
+            self._reading.submit_stale(ReadGroup(client, database, commands, size, self._now_ms))
         return refusal
 
     def receive(self, sender: NodeId, incarnation: int, message: ReplicaMessage) -> None:
@@ -193,9 +195,9 @@ class Replica:
         if not self.membership.is_welcome(sender, incarnation):
             return  # A node that lost its promises, or was removed: `check_peer` told it so.
         if isinstance(message, ForwardRequest):
-            self._on_forward(message)
+            self._forwarding.on_request(message)
         elif isinstance(message, ForwardRefusal):
-            self._on_forward_refusal(message)
+            self._forwarding.on_refusal(message)
         elif isinstance(message, AdminRequest):
             self.membership.on_request(message, self._now_ms)
         elif isinstance(message, AdminResponse):
@@ -205,7 +207,7 @@ class Replica:
         else:
             self._core.step(message)
             if isinstance(message, ReadIndexResponse):
-                self._on_read_index(message)
+                self._reading.on_response(message, self._now_ms)
 
     def persisted(self, number: int) -> list[Outgoing]:
         """Write `number` is durable. Return those of its messages that may still be sent."""
@@ -275,6 +277,8 @@ class Replica:
         self._core.adopt(node_id)
         self._origin.adopt(node_id)
         self._applier.adopt(node_id)
+        self._forwarding.adopt(node_id)
+        self._reading.adopt(node_id)
         self.membership.adopt(node_id)
 
     # -- Output --------------------------------------------------------------------------------------
@@ -286,11 +290,11 @@ class Replica:
         self._again = False
         self.membership.form()
         self._leading.refresh()
-        self._watch_handover()
+        self._answers += self._leading.handover.look(core, self._now_ms)
+        self._forwarding.release()
         if core.transfer is None:
             self._origin.flush(core.leader, core.term, self._now_ms)
-        self._stale = self._barrier.take_stale(self._now_ms)
-        self._ask_barrier()
+        self._reading.ask(self._now_ms)
         self.membership.flush(self._now_ms)
         ready = self._ready = core.take_ready(write_allowed=not self._write_in_flight)
         if ready.write is not None:
@@ -305,21 +309,21 @@ class Replica:
         ready, self._ready = self._ready, None
         assert ready is not None, "a turn has been taken"
         for number, index in ready.reads:
-            self._confirm(cast(int, number), index)
+            self._reading.confirmed(number, index, self._now_ms)
         for number in ready.reads_refused:
-            self._confirm(cast(int, number), 0)
+            self._reading.confirmed(number, 0, self._now_ms)
         if ready.committed:
             self._apply(ready.committed)
         if self.membership.applied(self._applier.index, self._applier.configuration):
             self._serve_nobody(Refusal.NO_CLUSTER)  # What would have been applied, has been.
-        self._answer_reads(self._stale)
+        self._answers += self._reading.answer(self._now_ms, self._wall_ms)
         self._answers += self.membership.take_answers()
         answers, self._answers = self._answers, []
         return Outcome(
             answers,
             len(ready.committed),
-            self._again or ready.more or bool(self._messages),
-            self._origin.holding or self._barrier.holding,
+            self._again or self._reading.again or ready.more or bool(self._messages),
+            self._origin.holding or self._reading.holding,
             self.snapshots.flush_due(),
             ready.snapshots,
             self.membership.changed_targets(),
@@ -327,8 +331,7 @@ class Replica:
 
     def take_samples(self) -> Samples:
         """Return the samples so far and begin anew."""
-        samples, self.samples = self.samples, Samples([], [], [])
-        return samples
+        return self.samples.take()
 
     @property
     def leader(self) -> NodeId:
@@ -358,7 +361,7 @@ class Replica:
             refused_total=self._origin.refused_total,
             lost_total=self._origin.lost_total,
             in_flight_bytes=self._origin.in_flight_bytes,
-            reads_waiting=self._barrier.waiting,
+            reads_waiting=self._reading.waiting,
             handovers_begun=self._leading.handover.begun_total,
             handovers_done=self._leading.handover.done_total,
             skew_ms=self._core.clock.skew_ms,
@@ -372,6 +375,12 @@ class Replica:
 
     # -- Steps of a turn -----------------------------------------------------------------------------
 
+    def _send(self, to: NodeId, message: ReplicaMessage) -> None:
+        self._messages.append((to, message))
+
+    def _deliver(self, session: Index, payloads: list[bytes]) -> None:
+        self._forwarding.deliver(session, payloads)  # It is made after the origin, whom it tells of refusals.
+
     def _closed(self) -> Refusal | None:
         """Why no command can be taken at all, if so."""
         if self._loading:
@@ -384,72 +393,7 @@ class Replica:
         """This node has no place in the cluster: tell everybody who waits."""
         self._answers += self._origin.refuse_waiting(Refusal.NO_CLUSTER)
         self._answers += self._origin.refuse_outstanding(outstanding)
-        self._answers += self._barrier.refuse_all(Refusal.NO_CLUSTER)
-
-    def _watch_handover(self) -> None:
-        """Answer who waits for a handover, and tell origins where to go on if it came to nothing."""
-        core = self._core
-        self._answers += self._leading.handover.look(core, self._now_ms)
-        for origin, session in self._leading.released():
-            self._on_forward(ForwardRequest(origin, core.term, session, []))
-
-    def _deliver(self, session: Index, payloads: list[bytes]) -> None:
-        core = self._core
-        if core.transfer is not None:
-            return  # A question to ourselves; whoever leads in the end will be asked.
-        if self._leading.active:
-            answer = self._leading.append(payloads, session, self.identity.node_id)
-            if answer is not None:
-                self._origin.refused(self.identity.node_id, core.term, session, *answer)
-            return
-        if core.leader == NOBODY:
-            return  # Lost in this tick; the next `flush` will tell the origin.
-        self.counters.forwards_sent += len(payloads)
-        request = ForwardRequest(self.identity.node_id, core.term, session, payloads)
-        self._messages.append((core.leader, request))
-
-    def _on_forward(self, request: ForwardRequest) -> None:
-        core = self._core
-        self.counters.forwards_received += len(request.payloads)
-        self._leading.refresh()
-        if core.transfer is not None:
-            self._leading.handover.hold(request.sender, request.session)
-            return
-        if not self._leading.active:
-            answer: tuple[int, int] | None = (0, 0)
-        else:
-            answer = self._leading.append(request.payloads, request.session, request.sender)
-            # Its clients wait for what was appended now, or for what was appended before and sent again.
-            core.expect_commit(request.sender, core.last_index)
-        if answer is not None:
-            refusal = ForwardRefusal(self.identity.node_id, core.term, request.session, *answer)
-            self._messages.append((request.sender, refusal))
-
-    def _on_forward_refusal(self, refusal: ForwardRefusal) -> None:
-        self.counters.forwards_refused += 1
-        self._origin.refused(refusal.sender, refusal.term, refusal.session, refusal.offered, refusal.expected)
-
-    def _ask_barrier(self) -> None:
-        core = self._core
-        number = self._barrier.ask(core.leader, core.term, self._now_ms)
-        if number is None:
-            return
-        self.counters.barriers_asked += 1
-        if core.role is Role.LEADER:
-            core.read_index(number)
-        else:
-            token = (self.identity.start_counter, number)
-            self._messages.append((core.leader, ReadIndexRequest(self.identity.node_id, core.term, token)))
-
-    def _on_read_index(self, response: ReadIndexResponse) -> None:
-        start_counter, number = response.token
-        if start_counter == self.identity.start_counter:
-            self._confirm(number, response.index)
-
-    def _confirm(self, number: int, index: Index) -> None:
-        waited_ms = self._barrier.confirmed(number, index, self._now_ms)
-        if waited_ms is not None:
-            self.samples.barrier_ms.append(waited_ms)
+        self._answers += self._reading.refuse_all(Refusal.NO_CLUSTER)
 
     def _go_over(self, install: InstallSnapshot) -> None:
         """The log has named another node's state: it is this node's now.
@@ -464,10 +408,8 @@ class Replica:
         self.counters.replies_lost += len(answers)
         self._answers += answers
         for group in groups:
-            self._barrier.submit(cast(ReadGroup, group))
+            self._reading.submit(cast(ReadGroup, group))
         self._loading = self._core.commit_index - self._applier.index > LOADING_ENTRIES
-
-    # -- Answering -----------------------------------------------------------------------------------
 
     def _apply(self, entries: list[Entry]) -> None:
         applier = self._applier
@@ -479,13 +421,6 @@ class Replica:
             self._again = True  # What has waited for a session, or for the batch before, can go.
         if self._loading and self._core.commit_index - applier.index <= LOADING_ENTRIES:
             self._loading = False
-
-    def _answer_reads(self, stale: list[ReadGroup]) -> None:
-        """Answer the reads whose index has been applied, and those that need not wait for one."""
-        due = self._barrier.due(self._applier.index, self._now_ms)
-        self._answers += self._reading.answer(due, self._wall_ms)
-        self._answers += self._reading.answer_stale(stale)
-        self._again = self._again or self._reading.again
 
     def _read_at_entry(self, group: ReadGroup) -> Refusal | None:
         reads = [(0, command) for command in group.commands]

@@ -76,6 +76,12 @@ class Samples(msgspec.Struct):
     batch_commands: list[int]  # Writes in each of them.
     barrier_ms: list[float]  # From asking for each read barrier to its confirmation.
 
+    def take(self) -> "Samples":
+        """Return what there is, and begin anew."""
+        taken = Samples(self.batch_ms, self.batch_commands, self.barrier_ms)
+        self.batch_ms, self.batch_commands, self.barrier_ms = [], [], []
+        return taken
+
 
 class ReplicaStatus(msgspec.Struct, frozen=True):
     """A replica at one moment."""
