@@ -130,7 +130,7 @@ class Joining:
         *,
         node_id: NodeId = NOBODY,
         voter: bool = True,
-        in_place: bool = False,
+        in_place_at: Sequence[str] = (),
     ) -> None:
         """Prepare to join through any of `addresses`, the client addresses of members.
 
@@ -139,7 +139,8 @@ class Joining:
             addresses: Where to ask.
             node_id: The id that it shall have; NOBODY: its configuration's, or the next free one.
             voter: False: it stays a learner.
-            in_place: It takes the place of whoever has its address in the cluster.
+            in_place_at: Addresses for peers that its file has. If there are any, it takes the place of who
+                has its own in the cluster, or else one of these.
 
         Raises:
             ReplyError: It cannot join at all.
@@ -158,7 +159,7 @@ class Joining:
         self._fixed_id = node_id or configured
         self._id_taken = False  # The one that was chosen last.
         self._voter = voter
-        self._in_place = in_place
+        self._in_place_at = [address.encode() for address in in_place_at]
         self._peer, self._client = own_addresses(node)
         self._tried_elsewhere = False
 
@@ -207,7 +208,7 @@ class Joining:
 
     def _replaced(self, status: dict[bytes, Any]) -> NodeId:
         """Return in whose place this node comes; NOBODY: in nobody's."""
-        if self._replaces or not self._in_place:
+        if self._replaces or not self._in_place_at:
             return self._replaces
         members = [dict(zip(each[::2], each[1::2], strict=True)) for each in status[b"members"]]
         at_our_address = [int(each[b"id"]) for each in members if each[b"peer"].decode() == self._peer]
@@ -217,16 +218,15 @@ class Joining:
         """Nobody reaches this node where its file says; the cluster may know where it has moved since.
 
         Returns:
-            Whether there is another place to try: that of the node it comes for, by its id, or by where it
-            listens if that one came in somebody's place itself.
+            Whether there is another place to try: that of the node it comes for, by its id, or by what else
+            its file has if that one came in somebody's place itself.
         """
-        if not self._in_place or self._tried_elsewhere:
+        if not self._in_place_at or self._tried_elsewhere:
             return False
         self._tried_elsewhere = True
-        listen = self._node.config.peer.listen.encode()
         members = [dict(zip(each[::2], each[1::2], strict=True)) for each in status[b"members"]]
         for member in members:
-            if int(member[b"id"]) == self._replaces or member[b"peer"] == listen:
+            if int(member[b"id"]) == self._replaces or member[b"peer"] in self._in_place_at:
                 _log.info("joining: not reached at %s; trying %s", self._peer, member[b"peer"].decode())
                 self._peer, self._client = member[b"peer"].decode(), member[b"client"].decode()
                 return True

@@ -10,9 +10,9 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 
@@ -28,7 +28,6 @@ from respraft.server.memory import limit_allocator, quiet_garbage_collector
 from respraft.server.server import Server
 from respraft.server.status import Figures, readiness
 from respraft.storage.interface import StartRefused, StorageFailed
-from respraft.storage.rejoin import Rejoin
 from respraft.storage.state_interface import StateStore
 
 EXIT_OK: Final = 0
@@ -51,12 +50,14 @@ def serve(config: Config) -> int:
     limit_allocator()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
-        config = rejoining.configured(config)
+        own = rejoining.configured(config)
         with (
-            contextlib.closing(Node(config, partial(_keyspace, config))) as node,
+            contextlib.closing(Node(own, partial(_keyspace, own))) as node,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            return runner.run(_run(config, node, rejoining.note_of(node)))
+            note = rejoining.note_of(node)
+            come_back = partial(rejoining.rejoin, node, note, config) if note is not None else None
+            return runner.run(_run(own, node, come_back))
     except StartRefused as error:
         _log.critical("%s", error)
         return EXIT_REFUSED
@@ -73,7 +74,9 @@ def _keyspace(config: Config, store: StateStore) -> KeyspaceMachine:
     return KeyspaceMachine(store, lookup=KEYSPACE.lookup, changed_bytes_max=changed_bytes_max)
 
 
-async def _run(config: Config, node: Node[KeyspaceMachine], note: Rejoin | None) -> int:
+async def _run(
+    config: Config, node: Node[KeyspaceMachine], come_back: Callable[[], Coroutine[Any, Any, None]] | None
+) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -88,8 +91,8 @@ async def _run(config: Config, node: Node[KeyspaceMachine], note: Rejoin | None)
             node.cluster_id or "(none yet)",
             config.client.listen,
         )
-        if note is not None:
-            coming_back = asyncio.create_task(rejoining.rejoin(node, note))
+        if come_back is not None:
+            coming_back = asyncio.create_task(come_back())
             undo.callback(coming_back.cancel)
         await stop.wait()
         _log.info("stopping")

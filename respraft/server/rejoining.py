@@ -58,8 +58,16 @@ def note_of(node: Node[Any]) -> Rejoin | None:
     return note
 
 
-async def rejoin(node: Node[Any], note: Rejoin) -> None:
-    """Come back. The body of a task that runs until it is done, or the node stops."""
+async def rejoin(node: Node[Any], note: Rejoin, file: Config) -> None:
+    """Come back. The body of a task that runs until it is done, or the node stops.
+
+    Args:
+        node: This node, with the addresses of the note.
+        note: Whom to ask.
+        file: The configuration as it is written. Where the node had moved before, the note's are those of
+            its members' list, and out of date.
+    """
+    own = [address for address in (file.peer.advertise, file.peer.listen) if address]
     _log.info(
         "this node lost data and comes back: asking %s for an id in the old one's place",
         " or ".join(note.contacts),
@@ -70,7 +78,7 @@ async def rejoin(node: Node[Any], note: Rejoin) -> None:
             _log.warning("removed while it came back; `respraft repair --rejoin` begins anew")
             return
         try:
-            await Joining(node, note.contacts, in_place=True).join()
+            await Joining(node, note.contacts, in_place_at=own).join()
         except ReplyError as error:
             if error.text != said:
                 said = error.text

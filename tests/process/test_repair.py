@@ -5,10 +5,11 @@ import subprocess
 import sys
 from typing import Any, Final
 
+import pytest
 import redis
 
 from tests.process.clients import Incrementer, progress
-from tests.process.cluster import REPOSITORY, Cluster, ClusterFactory
+from tests.process.cluster import REPOSITORY, Cluster, ClusterFactory, Node
 from tests.process.eventually import eventually
 from tests.process.test_damage import _flip_middle_byte
 
@@ -82,13 +83,16 @@ def test_a_node_whose_file_names_neither_an_id_nor_members(cluster: Cluster) -> 
         assert client.mget([f"key:{number}" for number in range(KEYS)]) == values()
 
 
-def test_a_node_that_had_moved_comes_back_where_it_was(cluster: Cluster) -> None:
+@pytest.mark.parametrize("everywhere", [False, True], ids=["at one address", "at all addresses"])
+def test_a_node_that_had_moved_comes_back_where_it_was(cluster: Cluster, everywhere: bool) -> None:
     """Its file still lists it at the old address. The cluster knows better, also when it is lost again."""
     victim, other = cluster.followers()
     cluster.stop(victim)
     cluster.move(victim)
-    cluster.launch(victim)
     node = cluster.nodes[victim]
+    if everywhere:
+        listen_everywhere(node)
+    cluster.launch(victim)
     addresses = (f"127.0.0.1:{node.peer_port}", f"127.0.0.1:{node.client_port}")
     with cluster.client(other) as client:
         eventually(lambda: has_moved(client, victim, *addresses), what="it has moved")
@@ -101,6 +105,16 @@ def test_a_node_that_had_moved_comes_back_where_it_was(cluster: Cluster) -> None
         assert come_back(cluster, victim, as_id=new_id)
         places = {each["id"]: (each["peer"], each["client"]) for each in cluster.status(other)["members"]}
         assert places[new_id] == addresses
+
+
+def listen_everywhere(node: Node) -> None:
+    """Have a node that does not run take links at any address, and say the one it has."""
+    path = node.directory / "respraft.toml"
+    text = path.read_text(encoding="utf-8")
+    one = f'[peer]\nlisten = "127.0.0.1:{node.peer_port}"'
+    assert one in text
+    at_all = f'[peer]\nlisten = "0.0.0.0:{node.peer_port}"\nadvertise = "127.0.0.1:{node.peer_port}"'
+    path.write_text(text.replace(one, at_all), encoding="utf-8")
 
 
 def has_moved(client: Any, victim: int, *addresses: str) -> bool:
