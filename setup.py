@@ -58,6 +58,7 @@ MODULES: Final = (
     "respraft/resp/requests.py",
     "respraft/server/clients.py",
     "respraft/server/connections.py",
+    "respraft/server/request_queue.py",
     "respraft/server/server.py",
     "respraft/server/workers/front.py",
     "respraft/server/workers/link.py",

@@ -20,10 +20,8 @@ read everything so far gets one group of replies in any case.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import Final, Protocol, cast
 
-from respraft.commands.spec import Kind
 from respraft.commands.table import CommandTable
 from respraft.config import ClientConfig
 from respraft.replica.batch import Answer, Refusal
@@ -33,14 +31,8 @@ from respraft.resp.errors import ReplyError
 from respraft.resp.replies import RESP2, Reply, encode, encode_all
 from respraft.resp.requests import RequestLimits, RequestParser
 from respraft.server.local.view import Deferred, NoReply
+from respraft.server.request_queue import GROUP_REPLY_BYTES, RequestQueue
 
-QUEUED_BYTES_MAX: Final = 1 << 20
-"""Requests that a connection may have queued behind its group in flight before its socket is not read."""
-GROUP_COMMANDS_START: Final = 32
-"""Commands in a new connection's group. Doubled while replies are small, halved while they are large:
-a thousand reads of ten bytes are one group, a thousand of ten megabytes must not be."""
-GROUP_REPLY_BYTES: Final = 1 << 20
-"""Reply bytes of a group, or of LOCAL commands in one turn, that count as large."""
 LOCAL_COMMANDS_MAX: Final = 64
 """LOCAL commands of one connection in a turn; some of them have replies of 100 KiB."""
 
@@ -111,10 +103,8 @@ class ClientConnection(asyncio.Protocol):
         self._owner = owner
         self._parser = RequestParser(limits)
         self._transport: asyncio.Transport | None = None
-        self._queue: list[Command] = []
-        self._queue_bytes = 0  # Of the requests in `_queue`.
+        self._queue = RequestQueue(owner.table, owner.client_config.group_commands_max)
         self._in_flight = False
-        self._group_max = GROUP_COMMANDS_START
         self._reading = True
         self._writable = True
         self._behind = False  # The socket has not taken all replies.
@@ -130,7 +120,7 @@ class ClientConnection(asyncio.Protocol):
     @property
     def query_bytes(self) -> int:
         """Bytes of requests that have not been submitted."""
-        return self._queue_bytes + self._parser.pending_bytes
+        return self._queue.bytes + self._parser.pending_bytes
 
     @property
     def output_bytes(self) -> int:
@@ -150,7 +140,7 @@ class ClientConnection(asyncio.Protocol):
     def stop(self) -> None:
         """The node stops: take no further command, answer what is in flight, then close."""
         self._closing = True
-        self._queue = []
+        self._queue.clear()
         if not self._in_flight:
             self._when_idle()
 
@@ -174,7 +164,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the queue. What is in flight runs on, and its answer is dropped."""
         self._transport = None
-        self._queue = []
+        self._queue.clear()
         self._closing = True
         self._count_unread(0)
         self._owner.disconnected(self)
@@ -189,16 +179,12 @@ class ClientConnection(asyncio.Protocol):
         commands = self._parser.feed(data)
         if commands:
             # A large value came in many pieces, and all of them count.
-            self._queue_bytes += pending + len(data) - self._parser.pending_bytes
-            if self._queue:
-                self._queue += commands
-            else:
-                self._queue = commands
+            self._queue.add(commands, pending + len(data) - self._parser.pending_bytes)
             if not self._in_flight and self._writable:
                 self._proceed()
-        if self._parser.error is not None and not self._queue and not self._in_flight:
+        if self._parser.error is not None and not self._queue.commands and not self._in_flight:
             self._break_off()
-        elif self._reading and (self._queue_bytes > QUEUED_BYTES_MAX or self._owner.congested(self)):
+        elif self._reading and (self._queue.full or self._owner.congested(self)):
             self._pause_reading()
         elif self._parser.pending_bytes > self._owner.client_config.query_buffer_bytes_max:
             _log.warning("client %d: %s: request over query_buffer_bytes_max, closed", self.id, self.address)
@@ -207,7 +193,7 @@ class ClientConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Answer what was asked before the client closed its half, then close."""
         self._ended = True
-        return self._in_flight or bool(self._queue)
+        return self._in_flight or bool(self._queue.commands)
 
     def pause_writing(self) -> None:
         """The client reads slower than it asks: it may be behind for a while."""
@@ -240,11 +226,11 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is None:
             return
         if unrun:
-            self._queue[:0] = unrun
+            self._queue.put_back(unrun)
             self.commands_total -= len(unrun)
-        self._adapt_group(len(data), count)
+        self._queue.adapt(len(data), count)
         self._write(data)
-        if self._queue:
+        if self._queue.commands:
             if self._writable:
                 self._proceed()
         else:
@@ -257,7 +243,7 @@ class ClientConnection(asyncio.Protocol):
         if (
             not self._reading
             and self._writable
-            and self._queue_bytes <= QUEUED_BYTES_MAX
+            and not self._queue.full
             and self._transport is not None
             and not self._owner.congested(self)
         ):
@@ -267,15 +253,16 @@ class ClientConnection(asyncio.Protocol):
     def _proceed(self) -> None:
         """Run LOCAL commands and submit the next group. Nothing is in flight when this is called."""
         queue = self._queue
-        total = len(queue)
+        commands = queue.commands
+        total = len(commands)
         taken = 0
         out: list[bytes] = []
         local_bytes = 0
         while taken < total and not self._closing:
-            writes, reads, end, local = self._next_group(taken)
+            # CLIENT REPLY SKIP is about the next command alone.
+            writes, reads, end, local = queue.next_group(taken, alone=self.reply_mode == "skip")
             if end > taken:
-                size = self._size_of(taken, end)
-                self._queue_bytes -= size
+                size = queue.take_bytes(taken, end)
                 refusal = self._owner.submit(self, writes, reads, size)
                 taken_now, taken = end - taken, end
                 if refusal is None:
@@ -285,7 +272,7 @@ class ClientConnection(asyncio.Protocol):
                 out.append(error * taken_now if self.reply_mode == "on" else b"")
             elif local is not None:
                 taken += 1
-                data = self._run_local(local, queue[taken - 1])
+                data = self._run_local(local, commands[taken - 1])
                 if data is None:
                     break
                 out.append(data)
@@ -295,10 +282,8 @@ class ClientConnection(asyncio.Protocol):
                     break
         self.commands_total += taken
         if taken:
-            self.last_command = queue[taken - 1][0]
-            del queue[:taken]
-        if not queue:
-            self._queue_bytes = 0
+            self.last_command = commands[taken - 1][0]
+        queue.drop(taken)
         if out and self._transport is not None:
             self._transport.write(b"".join(out))
             if self._behind:
@@ -306,47 +291,10 @@ class ClientConnection(asyncio.Protocol):
         if not self._in_flight:
             self._when_idle()
 
-    def _next_group(self, start: int) -> tuple[list[Command], list[tuple[int, Command]], int, object | None]:
-        """Split off the next group.
-
-        Returns:
-            Its writes; its reads with the number of writes before each; the queue position behind it;
-            and, when the group is empty, the row or the refusal of the LOCAL command that stands there.
-        """
-        queue = self._queue
-        check = self._owner.table.check
-        writes: list[Command] = []
-        reads: list[tuple[int, Command]] = []
-        # CLIENT REPLY SKIP is about the next command alone.
-        limit = 1 if self.reply_mode == "skip" else self._group_max
-        position = start
-        for position in range(start, min(len(queue), start + limit)):
-            args = queue[position]
-            spec = check(args)
-            if isinstance(spec, ReplyError):
-                return writes, reads, position, spec
-            if spec.kind is Kind.LOCAL and (position == start or spec.function is None):
-                return writes, reads, position, spec
-            if spec.kind is Kind.WRITE:
-                writes.append(args)
-            else:
-                reads.append((len(writes), args))
-        return writes, reads, position + 1, None
-
     def _go_on(self) -> None:
         """Run what a bound on the work of one turn has left over."""
-        if not self._in_flight and self._writable and self._queue:
+        if not self._in_flight and self._writable and self._queue.commands:
             self._proceed()
-
-    def _size_of(self, start: int, end: int) -> int:
-        """Bytes of the queued commands from `start` to `end`; close enough where little is queued."""
-        queue, total = self._queue, self._queue_bytes
-        if end == len(queue):
-            return total
-        if total <= QUEUED_BYTES_MAX:
-            return total * (end - start) // (len(queue) - start)
-        # One of them may weigh nearly all. Headers are left to the last group of the queue.
-        return min(total, sum(map(len, chain.from_iterable(queue[start:end]))))
 
     def _run_local(self, spec: object, args: Command) -> bytes | None:
         """Return what goes out; None if that comes later, and the command is in flight until then."""
@@ -364,12 +312,6 @@ class ClientConnection(asyncio.Protocol):
         if mode == "skip":
             self.reply_mode = "on"
         return encode(reply, self.protocol) if mode == "on" else b""
-
-    def _adapt_group(self, size: int, count: int) -> None:
-        if size > GROUP_REPLY_BYTES:
-            self._group_max = max(1, count // 2)
-        elif count == self._group_max:
-            self._group_max = min(2 * count, self._owner.client_config.group_commands_max)
 
     def _write(self, data: bytes) -> None:
         self.output_bytes_total += len(data)
@@ -404,9 +346,9 @@ class ClientConnection(asyncio.Protocol):
         """Nothing is in flight or queued: an end that waited for this may come."""
         if self._transport is None:
             return
-        if self._parser.error is not None and not self._queue and not self._closing:
+        if self._parser.error is not None and not self._queue.commands and not self._closing:
             self._break_off()
-        elif self._closing or (self._ended and not self._queue):
+        elif self._closing or (self._ended and not self._queue.commands):
             self._transport.close()
 
     def _break_off(self) -> None:

@@ -13,15 +13,9 @@ from respraft.replica.machine import Command
 from respraft.resp.errors import ReplyError
 from respraft.resp.replies import OK, Reply
 from respraft.resp.requests import RequestLimits
-from respraft.server.clients import (
-    GROUP_COMMANDS_START,
-    GROUP_REPLY_BYTES,
-    LOCAL_COMMANDS_MAX,
-    QUEUED_BYTES_MAX,
-    ClientConnection,
-    refusal_error,
-)
+from respraft.server.clients import LOCAL_COMMANDS_MAX, ClientConnection, refusal_error
 from respraft.server.local.view import NO_REPLY, Deferred, NoReply
+from respraft.server.request_queue import GROUP_COMMANDS_START, GROUP_REPLY_BYTES, QUEUED_BYTES_MAX
 
 LIMITS = RequestLimits(
     arguments_max=1000, bulk_bytes_max=1 << 20, inline_bytes_max=1 << 16, header_bytes_max=1 << 16
