@@ -8,7 +8,7 @@
 * `session`    which batches apply: exactly once, whatever was sent again
 * `origin`     this node as the source of batches: numbering, handing over, sending again, giving up
 * `admission`  the leader's side of that: only the next sequence of a session is appended
-* `forwarding` batches on their way between the two, when they are not on one node
+* `forwarding` the way of batches between the two, within one node or over a link
 * `barrier`    reads without a log entry: proof of leadership first, then the local state (`reading`)
 * `snapshots`  flushing the state, cutting the log (`compaction`), going over to another node's state
 * `formation`  how a configured set of empty nodes becomes one cluster, once

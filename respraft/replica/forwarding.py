@@ -20,7 +20,6 @@ class Forwarding:
 
     def __init__(
         self,
-        node_id: NodeId,
         *,
         core: RaftNode,
         origin: Origin,
@@ -31,23 +30,17 @@ class Forwarding:
         """Begin with nothing on its way.
 
         Args:
-            node_id: This node.
-            core: Knows the leader.
+            core: Knows the leader, and this node's id.
             origin: This node's own batches; told what of them is refused.
             leading: Appends where this node leads.
             send: Takes a message for another node.
             counters: Increased here.
         """
-        self._node_id = node_id
         self._core = core
         self._origin = origin
         self._leading = leading
         self._send = send
         self._counters = counters
-
-    def adopt(self, node_id: NodeId) -> None:
-        """This node has been given an id."""
-        self._node_id = node_id
 
     def deliver(self, session: Index, payloads: list[bytes]) -> None:
         """Hand over this node's own payloads; see `origin.Deliver`."""
@@ -55,14 +48,14 @@ class Forwarding:
         if core.transfer is not None:
             return  # A question to ourselves; whoever leads in the end will be asked.
         if self._leading.active:
-            answer = self._leading.append(payloads, session, self._node_id)
+            answer = self._leading.append(payloads, session, core.node_id)
             if answer is not None:
-                self._origin.refused(self._node_id, core.term, session, *answer)
+                self._origin.refused(core.node_id, core.term, session, *answer)
             return
         if core.leader == NOBODY:
             return  # Lost in this tick; the next `flush` will tell the origin.
         self._counters.forwards_sent += len(payloads)
-        self._send(core.leader, ForwardRequest(self._node_id, core.term, session, payloads))
+        self._send(core.leader, ForwardRequest(core.node_id, core.term, session, payloads))
 
     def on_request(self, request: ForwardRequest) -> None:
         """Append what another node has handed over, or say why not."""
@@ -79,7 +72,7 @@ class Forwarding:
             # Its clients wait for what was appended now, or for what was appended before and sent again.
             core.expect_commit(request.sender, core.last_index)
         if answer is not None:
-            refusal = ForwardRefusal(self._node_id, core.term, request.session, *answer)
+            refusal = ForwardRefusal(core.node_id, core.term, request.session, *answer)
             self._send(request.sender, refusal)
 
     def on_refusal(self, refusal: ForwardRefusal) -> None:

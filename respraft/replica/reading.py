@@ -1,15 +1,14 @@
-"""This node's reads, from their arrival to their answer.
+"""How this node's reads get the barrier that they wait for, and their answers from the local state.
 
-They wait for a barrier (`barrier.py`), of which the leader is asked, be it this node itself. All that may run
-then is one call of the machine in each turn, which stops where it would be too much work at once; the rest
-goes on in the next turn. Should a key be due by this node's clock and not by the log's, those who touch it
-take a log entry instead (`Origin`), so that no two nodes disagree on it.
+The leader is asked for it, be it this node itself (`barrier.py`). All that may run then is one call of the
+machine in each turn, which stops where it would be too much work at once; the rest goes on in the next turn.
+Should a key be due by this node's clock and not by the log's, those who touch it take a log entry instead
+(`Origin`), so that no two nodes disagree on it.
 """
 
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from respraft.config import ClientConfig, RaftConfig
 from respraft.raft.message import Index, NodeId, ReadIndexRequest, ReadIndexResponse
 from respraft.raft.node import RaftNode
 from respraft.raft.ready import Role
@@ -17,7 +16,7 @@ from respraft.replica.applier import Applier
 from respraft.replica.barrier import ReadBarrier, ReadGroup
 from respraft.replica.batch import Answer, Refusal
 from respraft.replica.machine import Machine, Reply
-from respraft.replica.status import Identity, ReplicaCounters, ReplicaMessage, Samples
+from respraft.replica.status import ReplicaCounters, ReplicaMessage, Samples
 
 
 class Reading:
@@ -26,9 +25,8 @@ class Reading:
     def __init__(
         self,
         *,
-        identity: Identity,
-        client: ClientConfig,
-        raft: RaftConfig,
+        start_counter: int,
+        barrier: ReadBarrier,
         core: RaftNode,
         machine: Machine,
         applier: Applier,
@@ -40,9 +38,8 @@ class Reading:
         """Start with none.
 
         Args:
-            identity: Who asks for barriers; answers to an earlier process count for nothing.
-            client: How long reads may wait, with and without a leader.
-            raft: A request without an answer is repeated after its election time-out.
+            start_counter: Of this process; answers to an earlier one count for nothing.
+            barrier: Has the reads until they may run.
             core: Knows the leader, and is asked where this node leads.
             machine: What is read.
             applier: Says as of when that is.
@@ -52,8 +49,8 @@ class Reading:
             samples: Take how long barriers took.
         """
         self.again = False  # Something is left for another turn.
-        self._node_id = identity.node_id
-        self._start_counter = identity.start_counter
+        self._start_counter = start_counter
+        self._barrier = barrier
         self._core = core
         self._machine = machine
         self._applier = applier
@@ -61,39 +58,8 @@ class Reading:
         self._send = send
         self._counters = counters
         self._samples = samples
-        self._barrier = ReadBarrier(client=client, raft=raft)
         self._stale: list[ReadGroup] = []  # Run at the end of this turn, on what is applied by then.
         self._left: list[ReadGroup] = []  # May run, and were too much for the last turn.
-
-    @property
-    def waiting(self) -> int:
-        """Groups that wait for a barrier, or for what is committed to be applied."""
-        return self._barrier.waiting
-
-    @property
-    def holding(self) -> bool:
-        """Whether a barrier could be asked for, and waits a little for more reads."""
-        return self._barrier.holding
-
-    def submit(self, group: ReadGroup) -> None:
-        """Take a client's reads; it has nothing else in flight."""
-        self._barrier.submit(group)
-
-    def submit_stale(self, group: ReadGroup) -> None:
-        """The same, if they may be answered from a state of `max_stale_ms` ago."""
-        self._barrier.submit_stale(group)
-
-    def adopt(self, node_id: NodeId) -> None:
-        """This node has been given an id."""
-        self._node_id = node_id
-
-    def tick(self, now_ms: float) -> list[Answer]:
-        """Give up on what has waited too long."""
-        return self._barrier.tick(now_ms)
-
-    def refuse_all(self, reason: Refusal) -> list[Answer]:
-        """Answer everything that has not been confirmed with `reason`."""
-        return self._barrier.refuse_all(reason)
 
     def ask(self, now_ms: float) -> None:
         """Ask for a barrier if reads wait for one. Called once per turn, before `answer`."""
@@ -107,7 +73,7 @@ class Reading:
             core.read_index(number)
         else:
             token = (self._start_counter, number)
-            self._send(core.leader, ReadIndexRequest(self._node_id, core.term, token))
+            self._send(core.leader, ReadIndexRequest(core.node_id, core.term, token))
 
     def on_response(self, response: ReadIndexResponse, now_ms: float) -> None:
         """The leader has answered: this process, or an earlier one."""

@@ -31,7 +31,7 @@ from respraft.raft.message import Entry, Index, InstallSnapshot, Message, NodeId
 from respraft.raft.node import RaftNode
 from respraft.raft.ready import Ready
 from respraft.replica.applier import Applier
-from respraft.replica.barrier import ReadGroup
+from respraft.replica.barrier import ReadBarrier, ReadGroup
 from respraft.replica.batch import Answer, Client, Refusal
 from respraft.replica.formation import Objection, PeerIdentity
 from respraft.replica.forwarding import Forwarding
@@ -106,7 +106,6 @@ class Replica:
             core=core, applier=self._applier, machine=machine, raft=config.raft, counters=self.counters
         )
         self._forwarding = Forwarding(
-            identity.node_id,
             core=core,
             origin=self._origin,
             leading=self._leading,
@@ -117,10 +116,10 @@ class Replica:
             config=config.raft, core=core, machine=machine, applier=self._applier, counters=self.counters
         )
         self._installing: InstallSnapshot | None = None  # Is being written.
+        self._barrier = ReadBarrier(client=config.client, raft=config.raft)
         self._reading = Reading(
-            identity=identity,
-            client=config.client,
-            raft=config.raft,
+            start_counter=identity.start_counter,
+            barrier=self._barrier,
             core=core,
             machine=machine,
             applier=self._applier,
@@ -149,7 +148,7 @@ class Replica:
         self._leading.refresh()  # The tick may have ended this node's leadership.
         self._leading.append_time(self._now_ms)
         self._answers += self._origin.tick(core.leader, core.term, self._now_ms)
-        self._answers += self._reading.tick(self._now_ms)
+        self._answers += self._barrier.tick(self._now_ms)
         self.membership.tick(self._now_ms)
 
     def submit(
@@ -169,7 +168,7 @@ class Replica:
         """Take a client's group that only reads. It has nothing else in flight."""
         refusal = self._closed()
         if refusal is None:
-            self._reading.submit(ReadGroup(client, database, commands, size, self._now_ms))
+            self._barrier.submit(ReadGroup(client, database, commands, size, self._now_ms))
         return refusal
 
     @property
@@ -187,7 +186,7 @@ class Replica:
         """Take a client's group that only reads, and may be answered from a state of `max_stale_ms` ago."""
         refusal = self._closed()
         if refusal is None:
-            self._reading.submit_stale(ReadGroup(client, database, commands, size, self._now_ms))
+            self._barrier.submit_stale(ReadGroup(client, database, commands, size, self._now_ms))
         return refusal
 
     def receive(self, sender: NodeId, incarnation: int, message: ReplicaMessage) -> None:
@@ -277,8 +276,6 @@ class Replica:
         self._core.adopt(node_id)
         self._origin.adopt(node_id)
         self._applier.adopt(node_id)
-        self._forwarding.adopt(node_id)
-        self._reading.adopt(node_id)
         self.membership.adopt(node_id)
 
     # -- Output --------------------------------------------------------------------------------------
@@ -323,7 +320,7 @@ class Replica:
             answers,
             len(ready.committed),
             self._again or self._reading.again or ready.more or bool(self._messages),
-            self._origin.holding or self._reading.holding,
+            self._origin.holding or self._barrier.holding,
             self.snapshots.flush_due(),
             ready.snapshots,
             self.membership.changed_targets(),
@@ -361,7 +358,7 @@ class Replica:
             refused_total=self._origin.refused_total,
             lost_total=self._origin.lost_total,
             in_flight_bytes=self._origin.in_flight_bytes,
-            reads_waiting=self._reading.waiting,
+            reads_waiting=self._barrier.waiting,
             handovers_begun=self._leading.handover.begun_total,
             handovers_done=self._leading.handover.done_total,
             skew_ms=self._core.clock.skew_ms,
@@ -393,7 +390,7 @@ class Replica:
         """This node has no place in the cluster: tell everybody who waits."""
         self._answers += self._origin.refuse_waiting(Refusal.NO_CLUSTER)
         self._answers += self._origin.refuse_outstanding(outstanding)
-        self._answers += self._reading.refuse_all(Refusal.NO_CLUSTER)
+        self._answers += self._barrier.refuse_all(Refusal.NO_CLUSTER)
 
     def _go_over(self, install: InstallSnapshot) -> None:
         """The log has named another node's state: it is this node's now.
@@ -408,7 +405,7 @@ class Replica:
         self.counters.replies_lost += len(answers)
         self._answers += answers
         for group in groups:
-            self._reading.submit(cast(ReadGroup, group))
+            self._barrier.submit(cast(ReadGroup, group))
         self._loading = self._core.commit_index - self._applier.index > LOADING_ENTRIES
 
     def _apply(self, entries: list[Entry]) -> None:
