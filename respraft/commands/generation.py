@@ -24,7 +24,6 @@ from respraft.commands.record import (
     EXPIRY,
     RECORDS,
     VALUES,
-    index_start,
     moment_of,
     range_of,
     record_keys,
@@ -69,7 +68,7 @@ class Generation:
             hides: The database was emptied first: nothing that lies further down counts.
         """
         self.number = number
-        self._index_start = index_start(number)
+        self._index_start = range_of(EXPIRY, number)[0]
         self.hides = hides
         self.records: dict[bytes, bytes | None] = {}
         """By key as clients know it. None: there is no record. Keys only come."""

@@ -169,13 +169,8 @@ def user_key(store_key: bytes) -> bytes:
 
 
 def index_key(database: int, deadline: int, key: bytes) -> bytes:
-    """Return the store key of an entry in the expiry index."""
+    """Return the store key of an entry in the expiry index: the range's low end, `moment_of`, the key."""
     return EXPIRY + bytes((database,)) + _long(deadline) + key
-
-
-def index_start(database: int) -> bytes:
-    """Return what comes before deadline, as `moment_of` has it, and key in an entry of the expiry index."""
-    return EXPIRY + bytes((database,))
 
 
 def split_index_key(store_key: bytes) -> tuple[int, bytes]:
