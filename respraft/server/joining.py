@@ -210,8 +210,9 @@ class Joining:
         """Return in whose place this node comes; NOBODY: in nobody's."""
         if self._replaces or not self._in_place_at:
             return self._replaces
-        members = [dict(zip(each[::2], each[1::2], strict=True)) for each in status[b"members"]]
-        at_our_address = [int(each[b"id"]) for each in members if each[b"peer"].decode() == self._peer]
+        at_our_address = [
+            int(each[b"id"]) for each in _members(status) if each[b"peer"].decode() == self._peer
+        ]
         return at_our_address[0] if at_our_address and at_our_address[0] != self._node.node_id else NOBODY
 
     def _go_elsewhere(self, status: dict[bytes, Any]) -> bool:
@@ -224,8 +225,7 @@ class Joining:
         if not self._in_place_at or self._tried_elsewhere:
             return False
         self._tried_elsewhere = True
-        members = [dict(zip(each[::2], each[1::2], strict=True)) for each in status[b"members"]]
-        for member in members:
+        for member in _members(status):
             if int(member[b"id"]) == self._replaces or member[b"peer"] in self._in_place_at:
                 _log.info("joining: not reached at %s; trying %s", self._peer, member[b"peer"].decode())
                 self._peer, self._client = member[b"peer"].decode(), member[b"client"].decode()
@@ -265,8 +265,7 @@ class Joining:
             )
         chosen = node.node_id if node.cluster_id == cluster_id and not self._id_taken else NOBODY
         _take_place(node, self._fixed_id or chosen or int(status[b"next_node_id"]), cluster_id)
-        members = [dict(zip(each[::2], each[1::2], strict=True)) for each in status[b"members"]]
-        node.contact({int(each[b"id"]): each[b"peer"].decode() for each in members})
+        node.contact({int(each[b"id"]): each[b"peer"].decode() for each in _members(status)})
 
     def _is_member(self) -> bool:
         configuration = self._node.replica.status().applied_configuration
@@ -274,3 +273,8 @@ class Joining:
         if configuration is None or member is None:
             return False
         return not self._voter or (member.voter and configuration.settled)
+
+
+def _members(status: dict[bytes, Any]) -> list[dict[bytes, Any]]:
+    """Return the members in a reply of RAFT.STATUS."""
+    return [dict(zip(each[::2], each[1::2], strict=True)) for each in status[b"members"]]
