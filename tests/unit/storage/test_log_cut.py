@@ -213,21 +213,23 @@ def test_the_space_of_what_was_cut_off_comes_back(tmp_path: Path) -> None:
 def test_cuts_while_another_thread_reads_what_is_left(tmp_path: Path) -> None:
     log = open_log(tmp_path, NODE, CLUSTER)
     log.append(HardState(1, 0, 0), entries(1, 50))
-    needed, done, troubles = [1], threading.Event(), list[object]()
+    promised, needed = [1], [1]
+    done, troubles = threading.Event(), list[object]()
 
     def read() -> None:
         while not done.is_set():
-            last = log.last_index()
-            needed[0] = last - 5  # As with the core, what may still be read is never cut off.
-            if log.entries(last - 5, last + 1, 1 << 20) != entries(last - 5, last):
+            low, last = promised[0], log.last_index()  # As the core: its own first index, moved first.
+            needed[0] = last - 5  # Nor does the core cut off what it still reads.
+            if log.entries(last - 5, last + 1, 1 << 20) != entries(last - 5, last) or low > last:
                 troubles.append(last)
 
     reader = threading.Thread(target=read)
     reader.start()
     index = 50
-    while log.first_index() < 300 and reader.is_alive():
+    while log.first_index() < 379 and reader.is_alive():
         index += 1
-        log.append(HardState(1, 0, index - 1), [entry(index)], first_index=min(index - 20, needed[0]))
+        promised[0] = min(index - 20, needed[0])
+        log.append(HardState(1, 0, index - 1), [entry(index)], first_index=promised[0])
     done.set()
     reader.join()
     log.close()
